@@ -1,0 +1,1 @@
+"""Asks the operator, understands the reply, and keeps the outbox."""

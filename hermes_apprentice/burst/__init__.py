@@ -1,0 +1,1 @@
+"""The same training run on a rented GPU."""

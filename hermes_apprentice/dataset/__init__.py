@@ -1,0 +1,1 @@
+"""The only road from an exchange to a training example."""

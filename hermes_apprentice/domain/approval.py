@@ -1,0 +1,106 @@
+"""What the operator is asked, and what they answer.
+
+Values only; the grammar of replies and the texts are in ``approvals``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """What a reply can ask for."""
+
+    TRAIN = "train"
+    SKIP = "skip"
+    DETAILS = "details"
+    MERGE = "merge"
+    REJECT = "reject"
+    ROLLBACK = "rollback"
+    DEMOTE = "demote"
+    BUDGET_INCREASE = "budget increase"
+
+
+class ProposalState(StrEnum):
+    """Whether a proposal was decided; it is decided once."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """One question to the operator, bound to what was shown."""
+
+    proposal_id: str
+    """The handle that the operator types: the candidate's ``gc-7f3a``."""
+
+    subject: str
+    """What it is about: a pattern id."""
+
+    nonce: str
+    """Random; a button carries it, so that an old button cannot decide a new question."""
+
+    shown: str
+    """The text as it was shown."""
+
+    deciders: tuple[str, ...]
+    """Who may decide; empty means whoever can run the CLI on this machine."""
+
+    state: ProposalState
+    """Whether it was decided."""
+
+    created_at: float
+    """Unix time."""
+
+    expires_at: float
+    """Unix time after which it cannot be accepted."""
+
+    decided_at: float | None = None
+    """Unix time of the decision."""
+
+    decided_by: str | None = None
+    """Who decided: ``cli``, or a platform's user id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An operator's reply, understood."""
+
+    action: Action
+    """What to do."""
+
+    subject: str
+    """The handle or name it names; empty for a budget."""
+
+    amount: int = 0
+    """Micro-dollars, for a budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxMessage:
+    """One message to the operator."""
+
+    message_id: int
+    """Order of writing."""
+
+    topic: str
+    """What it is about; messages of one topic are delivered in order."""
+
+    key: str
+    """Idempotency key: the same event never makes two messages."""
+
+    text: str
+    """What the operator reads."""
+
+    created_at: float
+    """Unix time."""
+
+    delivered_at: float | None
+    """Unix time, ``None`` while it waits."""
+
+    attempts: int
+    """Deliveries tried."""

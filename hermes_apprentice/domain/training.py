@@ -1,0 +1,86 @@
+"""A training run: what goes into the child process and what comes out of it.
+
+Both are plain JSON files, so that a run can happen in another environment or on
+another machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hermes_apprentice.domain.shape import Kind
+
+
+class Method(StrEnum):
+    """How a specialist is trained."""
+
+    AUTO = "auto"
+    """The better by cross-validation of what can run here."""
+
+    HEAD = "head"
+    """Classifier: a softmax head on the frozen embedding."""
+
+    CRF = "crf"
+    """Extractor: a linear-chain CRF over frozen token states and lexical features."""
+
+    FINETUNED = "finetuned"
+    """Extractor: the encoder itself, fine-tuned; needs the training environment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob:
+    """What a training child process reads."""
+
+    run_id: str
+    """Name of the run."""
+
+    kind: Kind
+    """What to train."""
+
+    method: Method
+    """How."""
+
+    dataset_dir: str
+    """Folder of the built dataset."""
+
+    output_dir: str
+    """Where the artefact goes; it appears only when it is complete."""
+
+    models_dir: str
+    """Root of the model store."""
+
+    embedder: str
+    """Name of the embedder."""
+
+    train_python: str
+    """Interpreter of the training environment, or empty when there is none."""
+
+    seed: int
+    """For everything random."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """What a training child process writes."""
+
+    run_id: str
+    """Name of the run."""
+
+    kind: Kind
+    """What was trained."""
+
+    method: Method
+    """How, in the end."""
+
+    embedder: str
+    """The embedder's digest."""
+
+    base: str
+    """The embedder's name."""
+
+    recipe: tuple[tuple[str, str], ...]
+    """Settings and cross-validation scores, sorted by name."""
+
+    seconds: float
+    """Wall-clock time."""

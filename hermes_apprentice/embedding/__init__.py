@@ -1,0 +1,1 @@
+"""Text to vectors: the embedder, its graph, and the content-addressed model store."""

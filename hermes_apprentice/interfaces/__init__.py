@@ -1,0 +1,1 @@
+"""Thin adapters: command line, MCP tools, cron jobs, installation into Hermes."""

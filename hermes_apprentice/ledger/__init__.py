@@ -1,0 +1,1 @@
+"""Prices, cost, savings and return on investment."""

@@ -1,0 +1,1 @@
+"""Reads Hermes' session database into exchanges."""

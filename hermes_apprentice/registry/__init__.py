@@ -1,0 +1,1 @@
+"""Signed, immutable versions of specialists and of the matcher."""

@@ -1,0 +1,1 @@
+"""The sidecar: an OpenAI-compatible endpoint in front of specialists and upstream."""

@@ -1,0 +1,1 @@
+"""Runtimes that answer requests with a specialist."""

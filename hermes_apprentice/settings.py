@@ -1,0 +1,293 @@
+"""The product's settings: read once, passed down, never imported as a global.
+
+The only module that reads the environment. Order: defaults, then
+``settings.toml`` in Apprentice's home, then the environment. Derived paths are
+properties, so there are few knobs.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from hermes_apprentice.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DetectorSettings(_Section):
+    """When requests count as a pattern."""
+
+    min_exchanges: int = Field(default=14, ge=4)
+    """Exchanges a cluster needs before it is proposed."""
+
+    min_tightness: float = Field(default=0.5, ge=0, le=1)
+    """Mean cosine of a cluster's members to their centre."""
+
+    min_agreement: float = Field(default=0.8, ge=0, le=1)
+    """Share of answers that must fit the cluster's shape."""
+
+    min_runs_stable: int = Field(default=2, ge=1)
+    """Detection runs in a row that must find a pattern again."""
+
+    coverage_assumed: float = Field(default=0.8, gt=0, le=1)
+    """Share of a pattern's requests assumed to be answered, for forecasts."""
+
+
+class DatasetSettings(_Section):
+    """How training data is prepared."""
+
+    redact: bool = True
+    """Replace personal data by typed placeholders, when training and when serving."""
+
+    max_chars: int = Field(default=8_000, ge=100)
+    """Longest request or answer that is used."""
+
+    min_examples: int = Field(default=40, ge=10)
+    """Examples a dataset needs before training starts."""
+
+
+class TrainerSettings(_Section):
+    """How specialists are trained."""
+
+    method: str = Field(default="auto", pattern="^(auto|crf|finetuned)$")
+    """How extractors are trained: the better by cross-validation, or one of the two."""
+
+    train_python: str = ""
+    """Interpreter of the training environment; empty looks beside Apprentice's own."""
+
+    timeout_seconds: float = Field(default=1_800, gt=0)
+    """Longest training run; it is stopped after that."""
+
+    seed: int = 7
+    """For everything random in training."""
+
+
+class GateSettings(_Section):
+    """What a specialist must prove before it is registered."""
+
+    min_gain: float = Field(default=0.10, ge=0, le=1)
+    """Least gain in F1 over the baseline."""
+
+    agreement_floor: float = Field(default=0.80, ge=0, le=1)
+    """Least agreement with the upstream among the answers it gives."""
+
+    min_coverage: float = Field(default=0.30, ge=0, le=1)
+    """Least share of requests that it must be sure about."""
+
+    max_invalid: float = Field(default=0.02, ge=0, le=1)
+    """Most answers that may be of the wrong shape."""
+
+    target_agreement: float = Field(default=0.95, ge=0, le=1)
+    """Agreement that the confidence threshold is chosen for."""
+
+
+class MatcherSettings(_Section):
+    """When a request counts as one of a pattern's."""
+
+    false_route_rate: float = Field(default=0.005, gt=0, lt=1)
+    """Bound on the share of other requests that are routed to a pattern."""
+
+
+class RolloutSettings(_Section):
+    """How a specialist earns its traffic."""
+
+    target_agreement: float = Field(default=0.80, gt=0, lt=1)
+    """Agreement with the upstream that must be shown before each step."""
+
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    """Chance of promoting a specialist that is below the target."""
+
+    steps: tuple[float, ...] = (0.05, 0.15, 0.25, 0.50, 1.0)
+    """Shares of the canary."""
+
+    min_step_comparisons: int = Field(default=10, ge=1)
+    """New comparisons needed at each share."""
+
+    min_step_seconds: float = Field(default=3_600, ge=0)
+    """Least time at each share, in seconds."""
+
+    audit_share: float = Field(default=0.02, ge=0, le=1)
+    """Share of a live specialist's answers that the upstream is asked about as well."""
+
+    deadline_seconds: float = Field(default=2.0, gt=0)
+    """Time a specialist has before the upstream is asked instead."""
+
+    auto_advance: bool = True
+    """Whether steps are taken without the operator."""
+
+
+class UpstreamSettings(_Section):
+    """The model endpoint that answers everything no specialist is sure of."""
+
+    base_url: str = "https://openrouter.ai/api/v1"
+    """OpenAI-compatible endpoint."""
+
+    model: str = ""
+    """Name to send upstream; empty keeps what Hermes sends."""
+
+    api_key_env: str = "OPENROUTER_API_KEY"
+    """Environment variable that holds the key; empty sends none."""
+
+    context_length: int = Field(default=131_072, ge=64_000)
+    """Advertised to Hermes, which refuses less than 64,000."""
+
+    connect_timeout: float = Field(default=10, gt=0)
+    """Seconds to reach it."""
+
+    first_byte_timeout: float = Field(default=300, gt=0)
+    """Seconds until its answer begins."""
+
+    idle_timeout: float = Field(default=120, gt=0)
+    """Seconds between two pieces of an answer."""
+
+
+class ServerSettings(_Section):
+    """Where the sidecar listens."""
+
+    host: str = "127.0.0.1"
+    """Address; anything but loopback needs tenants."""
+
+    port: int = Field(default=8765, ge=0, le=65_535)
+    """Port; 0 takes a free one."""
+
+    max_body_bytes: int = Field(default=20_000_000, ge=1_000_000)
+    """Longest request body."""
+
+
+class ApprovalSettings(_Section):
+    """Who decides, and for how long a question stands."""
+
+    deciders: tuple[str, ...] = ()
+    """Platform user ids; empty leaves decisions to the CLI on this machine."""
+
+    expiry_days: float = Field(default=14, gt=0)
+    """Days until a proposal expires."""
+
+
+class BudgetSettings(_Section):
+    """What may be spent."""
+
+    monthly_dollars: float = Field(default=0, ge=0)
+    """Ceiling for paid training in a month; 0 means none is paid for."""
+
+
+class ModelSettings(_Section):
+    """The embedder."""
+
+    embedder: str = "auto"
+    """A name from ``apprentice models list``, or ``auto``."""
+
+
+class Settings(_Section):
+    """Everything that can be set."""
+
+    home: Path
+    """Apprentice's own folder: database, registry, models, datasets, keys."""
+
+    hermes_home: Path
+    """Hermes' folder: ``state.db``, config, profiles."""
+
+    detector: DetectorSettings = DetectorSettings()
+    dataset: DatasetSettings = DatasetSettings()
+    trainer: TrainerSettings = TrainerSettings()
+    gate: GateSettings = GateSettings()
+    matcher: MatcherSettings = MatcherSettings()
+    rollout: RolloutSettings = RolloutSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    server: ServerSettings = ServerSettings()
+    approvals: ApprovalSettings = ApprovalSettings()
+    budget: BudgetSettings = BudgetSettings()
+    models: ModelSettings = ModelSettings()
+
+    upstream_api_key: SecretStr | None = None
+    """Read from the variable that ``upstream.api_key_env`` names."""
+
+    @property
+    def database_path(self) -> Path:
+        """Apprentice's own database."""
+        return self.home / "apprentice.db"
+
+    @property
+    def registry_dir(self) -> Path:
+        """Signed specialists."""
+        return self.home / "registry"
+
+    @property
+    def runs_dir(self) -> Path:
+        """Datasets, artefacts and logs of training runs."""
+        return self.home / "runs"
+
+    @property
+    def models_dir(self) -> Path:
+        """The model store."""
+        return self.home / "models"
+
+    @property
+    def keys_dir(self) -> Path:
+        """The signing key; readable by its owner only."""
+        return self.home / "keys"
+
+    @property
+    def skills_dir(self) -> Path:
+        """Generated skills, one folder per live specialist; Hermes reads it."""
+        return self.home / "skills"
+
+    @property
+    def prices_path(self) -> Path:
+        """The operator's own prices, if there are any."""
+        return self.home / "prices.toml"
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        environment: Variables to read instead of the process' own.
+
+    Raises:
+        ConfigError: The file cannot be parsed, or a value is out of range.
+    """
+    variables = os.environ if environment is None else environment
+    home = Path(
+        variables.get("APPRENTICE_HOME") or platformdirs.user_data_path("hermes-apprentice")
+    ).expanduser()
+    hermes_home = Path(variables.get("HERMES_HOME") or Path.home() / ".hermes").expanduser()
+    path = home / "settings.toml"
+    values = _read(path)
+    values.setdefault("home", home)
+    values.setdefault("hermes_home", hermes_home)
+    if variables.get("HERMES_HOME"):
+        values["hermes_home"] = hermes_home
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise ConfigError(f"{path}: {problems}") from error
+    key = variables.get(settings.upstream.api_key_env) if settings.upstream.api_key_env else None
+    return settings.model_copy(update={"upstream_api_key": SecretStr(key) if key else None})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}. Correct or move it.") from error
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """Return the environment for a child process: ours, with ``changes`` on top."""
+    return {**os.environ, **changes}

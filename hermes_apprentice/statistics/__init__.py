@@ -1,0 +1,1 @@
+"""Pure statistics: intervals, sequential tests, risk control, open-set scoring."""

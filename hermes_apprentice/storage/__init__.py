@@ -1,0 +1,1 @@
+"""Apprentice's own SQLite database and atomic files."""

@@ -1,0 +1,125 @@
+"""Apprentice's own SQLite database, for the learning half and the commands.
+
+The sidecar uses ``storage.aio``; both speak to the same file. Knows nothing
+about what is stored: the store classes beside it do.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hermes_apprentice.errors import StorageError
+from hermes_apprentice.storage.migrations import MIGRATIONS
+
+BUSY_TIMEOUT_MS = 5_000
+PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=NORMAL",
+    "PRAGMA foreign_keys=ON",
+    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+)
+
+
+class Database:
+    """One connection, migrated to the newest schema when it opens.
+
+    Raises:
+        StorageError: The file cannot be opened, is not ours, or is from a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._connection = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None
+            )
+            os.chmod(path, 0o600)
+            self._connection.row_factory = sqlite3.Row
+            for pragma in PRAGMAS:
+                self._connection.execute(pragma)
+            self._migrate()
+        except (sqlite3.Error, OSError) as error:
+            raise _translated(path, error) from error
+
+    def _migrate(self) -> None:
+        if self._version() == len(MIGRATIONS):
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = self._version()  # another process may have been faster
+            if version > len(MIGRATIONS):
+                raise StorageError(
+                    f"{self.path} was written by a newer version; upgrade hermes-apprentice."
+                )
+            for script in MIGRATIONS[version:]:
+                for statement in _statements(script):
+                    self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run a block in one write transaction: all of it happens, or nothing.
+
+        A block inside another joins the outer transaction.
+        """
+        if self._connection.in_transaction:
+            yield self._connection
+            return
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise _translated(self.path, error) from error
+
+    def read(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
+        """Return every row of a query."""
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise _translated(self.path, error) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _statements(script: str) -> list[str]:
+    return [statement for statement in script.split(";") if statement.strip()]
+
+
+def _translated(path: Path, error: Exception) -> StorageError:
+    if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
+        return StorageError(f"{path} is not an Apprentice database; move it away and try again.")
+    if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+        return StorageError(f"{path} is locked by another process; try again in a moment.")
+    return StorageError(f"{path}: {error}")

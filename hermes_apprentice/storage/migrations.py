@@ -1,0 +1,188 @@
+"""The schema of Apprentice's database, as an append-only list of migrations.
+
+A migration that has shipped is never edited; a change is a new entry at the end.
+Times are Unix seconds, money is integer micro-dollars, structured values are JSON.
+"""
+
+from __future__ import annotations
+
+_LEARNING = """
+CREATE TABLE exchanges (
+    exchange_id     TEXT PRIMARY KEY,
+    profile         TEXT NOT NULL,
+    session_id      TEXT NOT NULL,
+    source          TEXT NOT NULL,
+    turn_index      INTEGER NOT NULL,
+    request         TEXT NOT NULL,
+    answer          TEXT NOT NULL,
+    model           TEXT NOT NULL,
+    asked_at        REAL NOT NULL,
+    answered_at     REAL NOT NULL,
+    context_chars   INTEGER NOT NULL,
+    input_tokens    INTEGER NOT NULL,
+    output_tokens   INTEGER NOT NULL,
+    corrected       INTEGER NOT NULL DEFAULT 0,
+    ineligible      TEXT,
+    user_row        INTEGER NOT NULL,
+    answer_row      INTEGER,
+    observed_at     REAL NOT NULL
+);
+CREATE INDEX exchanges_by_session ON exchanges (profile, session_id);
+CREATE INDEX exchanges_by_time ON exchanges (asked_at);
+
+CREATE TABLE observer_cursors (
+    profile         TEXT PRIMARY KEY,
+    state_db        TEXT NOT NULL,
+    last_row        INTEGER NOT NULL,
+    details         TEXT NOT NULL DEFAULT '{}',
+    updated_at      REAL NOT NULL
+);
+
+CREATE TABLE embeddings (
+    exchange_id     TEXT NOT NULL REFERENCES exchanges ON DELETE CASCADE,
+    embedder        TEXT NOT NULL,
+    vector          BLOB NOT NULL,
+    PRIMARY KEY (exchange_id, embedder)
+) WITHOUT ROWID;
+
+CREATE TABLE patterns (
+    pattern_id      TEXT PRIMARY KEY,
+    slug            TEXT NOT NULL UNIQUE,
+    record          TEXT NOT NULL,
+    embedder        TEXT NOT NULL,
+    centre          BLOB NOT NULL,
+    radius          REAL NOT NULL,
+    updated_at      REAL NOT NULL
+);
+
+CREATE TABLE pattern_members (
+    exchange_id     TEXT PRIMARY KEY REFERENCES exchanges ON DELETE CASCADE,
+    pattern_id      TEXT NOT NULL REFERENCES patterns ON DELETE CASCADE,
+    cosine          REAL NOT NULL
+);
+CREATE INDEX pattern_members_by_pattern ON pattern_members (pattern_id);
+
+CREATE TABLE candidates (
+    candidate_id    TEXT PRIMARY KEY,
+    pattern_id      TEXT NOT NULL UNIQUE REFERENCES patterns,
+    state           TEXT NOT NULL,
+    evidence        TEXT NOT NULL,
+    created_at      REAL NOT NULL
+);
+
+CREATE TABLE proposals (
+    proposal_id     TEXT PRIMARY KEY,
+    subject         TEXT NOT NULL,
+    nonce           TEXT NOT NULL UNIQUE,
+    shown           TEXT NOT NULL,
+    deciders        TEXT NOT NULL,
+    state           TEXT NOT NULL,
+    created_at      REAL NOT NULL,
+    expires_at      REAL NOT NULL,
+    decided_at      REAL,
+    decided_by      TEXT
+);
+
+CREATE TABLE outbox (
+    message_id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    topic           TEXT NOT NULL,
+    key             TEXT NOT NULL UNIQUE,
+    text            TEXT NOT NULL,
+    created_at      REAL NOT NULL,
+    delivered_at    REAL,
+    attempts        INTEGER NOT NULL DEFAULT 0,
+    last_error      TEXT
+);
+CREATE INDEX outbox_waiting ON outbox (message_id) WHERE delivered_at IS NULL;
+
+CREATE TABLE specialists (
+    slug            TEXT PRIMARY KEY,
+    pattern_id      TEXT NOT NULL UNIQUE REFERENCES patterns,
+    candidate_id    TEXT NOT NULL,
+    kind            TEXT NOT NULL,
+    step            TEXT NOT NULL,
+    reason          TEXT NOT NULL,
+    run_id          TEXT NOT NULL,
+    version         INTEGER,
+    updated_at      REAL NOT NULL
+);
+
+CREATE TABLE jobs (
+    run_id          TEXT PRIMARY KEY,
+    slug            TEXT NOT NULL,
+    state           TEXT NOT NULL,
+    pid             INTEGER,
+    progress        REAL NOT NULL DEFAULT 0,
+    note            TEXT NOT NULL DEFAULT '',
+    started_at      REAL NOT NULL,
+    finished_at     REAL
+);
+
+CREATE TABLE leases (
+    name            TEXT PRIMARY KEY,
+    holder          TEXT NOT NULL,
+    expires_at      REAL NOT NULL
+);
+"""
+
+_SERVING = """
+CREATE TABLE rollouts (
+    slug            TEXT PRIMARY KEY,
+    version         INTEGER NOT NULL,
+    stage           TEXT NOT NULL,
+    share           REAL NOT NULL,
+    held            INTEGER NOT NULL DEFAULT 0,
+    step_started_at REAL NOT NULL,
+    reason          TEXT NOT NULL,
+    updated_at      REAL NOT NULL
+);
+
+CREATE TABLE comparisons (
+    comparison_id   INTEGER PRIMARY KEY AUTOINCREMENT,
+    slug            TEXT NOT NULL,
+    version         INTEGER NOT NULL,
+    at              REAL NOT NULL,
+    origin          TEXT NOT NULL,
+    agreed          INTEGER,
+    answered        INTEGER NOT NULL,
+    reason          TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX comparisons_by_version ON comparisons (slug, version, comparison_id);
+
+CREATE TABLE ledger (
+    entry_id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    at                REAL NOT NULL,
+    request_id        TEXT NOT NULL,
+    tenant            TEXT NOT NULL DEFAULT '',
+    session           TEXT NOT NULL DEFAULT '',
+    call_kind         TEXT NOT NULL,
+    route             TEXT NOT NULL,
+    slug              TEXT,
+    version           INTEGER,
+    reason            TEXT NOT NULL DEFAULT '',
+    model             TEXT NOT NULL,
+    status            INTEGER NOT NULL,
+    prompt_tokens     INTEGER NOT NULL DEFAULT 0,
+    cached_tokens     INTEGER NOT NULL DEFAULT 0,
+    completion_tokens INTEGER NOT NULL DEFAULT 0,
+    estimated         INTEGER NOT NULL DEFAULT 0,
+    cost              INTEGER,
+    saved             INTEGER,
+    overhead_ms       REAL NOT NULL DEFAULT 0,
+    latency_ms        REAL NOT NULL DEFAULT 0
+);
+CREATE INDEX ledger_by_time ON ledger (at);
+CREATE INDEX ledger_by_specialist ON ledger (slug, at);
+
+CREATE TABLE spending (
+    spending_id     INTEGER PRIMARY KEY AUTOINCREMENT,
+    at              REAL NOT NULL,
+    slug            TEXT,
+    purpose         TEXT NOT NULL,
+    amount          INTEGER NOT NULL,
+    note            TEXT NOT NULL DEFAULT ''
+);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_LEARNING, _SERVING)
+"""One script per version; ``PRAGMA user_version`` counts the applied ones."""

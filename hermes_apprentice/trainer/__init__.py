@@ -1,0 +1,1 @@
+"""Trains specialists in child processes."""

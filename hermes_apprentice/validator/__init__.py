@@ -1,0 +1,1 @@
+"""Scores what will be served, and decides whether it may be."""
