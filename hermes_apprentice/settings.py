@@ -186,6 +186,9 @@ class ModelSettings(_Section):
     embedder: str = "auto"
     """A name from ``apprentice models list``, or ``auto``."""
 
+    folder: Path | None = None
+    """The model store; by default ``models`` in Apprentice's home."""
+
 
 class Settings(_Section):
     """Everything that can be set."""
@@ -229,7 +232,7 @@ class Settings(_Section):
     @property
     def models_dir(self) -> Path:
         """The model store."""
-        return self.home / "models"
+        return self.models.folder or self.home / "models"
 
     @property
     def keys_dir(self) -> Path:

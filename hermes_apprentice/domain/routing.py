@@ -49,6 +49,9 @@ class Route(StrEnum):
     FALLBACK = "fallback"
     """The upstream, after a specialist abstained or failed."""
 
+    AUDIT = "audit"
+    """Nobody: a second, paid call that only checks a specialist's answer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:

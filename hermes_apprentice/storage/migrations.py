@@ -117,12 +117,6 @@ CREATE TABLE jobs (
     started_at      REAL NOT NULL,
     finished_at     REAL
 );
-
-CREATE TABLE leases (
-    name            TEXT PRIMARY KEY,
-    holder          TEXT NOT NULL,
-    expires_at      REAL NOT NULL
-);
 """
 
 _SERVING = """

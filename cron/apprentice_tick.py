@@ -1,0 +1,6 @@
+"""Scheduled by Hermes (no agent): move every approved specialist one step along."""
+
+from hermes_apprentice.interfaces.cron_jobs import tick
+
+if __name__ == "__main__":
+    raise SystemExit(tick())

@@ -1,0 +1,61 @@
+"""Understand an operator's reply. Pure: a text goes in, a ``Reply`` comes out."""
+
+from __future__ import annotations
+
+import re
+
+from hermes_apprentice.domain.approval import Action, Reply
+from hermes_apprentice.domain.money import MICRO
+from hermes_apprentice.errors import ReplyError
+
+_CANDIDATE = r"(?P<subject>gc-[0-9a-f]{4,12})"
+_MERGE = r"(?P<subject>mp-[0-9a-f]{4,12})"
+_NAME = r"(?P<subject>[a-z0-9][a-z0-9-]{0,63})"
+
+_GRAMMAR: tuple[tuple[Action, re.Pattern[str]], ...] = tuple(
+    (action, re.compile(pattern, re.IGNORECASE))
+    for action, pattern in (
+        (Action.TRAIN, rf"train(?:\s+{_CANDIDATE})?"),
+        (Action.SKIP, rf"skip(?:\s+{_CANDIDATE})?"),
+        (Action.DETAILS, rf"details(?:\s+{_CANDIDATE})?"),
+        (Action.MERGE, rf"merge\s+{_MERGE}"),
+        (Action.REJECT, rf"reject\s+{_MERGE}"),
+        (Action.ROLLBACK, rf"rollback\s+{_NAME}"),
+        (Action.DEMOTE, rf"demote\s+{_NAME}"),
+        (Action.BUDGET_INCREASE, r"budget\s+increase\s+\$?(?P<amount>\d{1,6}(?:\.\d{1,2})?)"),
+    )
+)
+
+HELP = (
+    "I understand: train gc-7f3a, skip gc-7f3a, details gc-7f3a, rollback NAME, demote NAME, "
+    "merge mp-1a2b, reject mp-1a2b, budget increase 10."
+)
+
+
+def parse_reply(text: str) -> Reply:
+    """Understand a reply; case, surrounding space and a closing full stop do not matter.
+
+    ``train``, ``skip`` and ``details`` may stand alone: the subject is then empty,
+    and means the only open proposal.
+
+    Raises:
+        ReplyError: The text is none of the known replies.
+    """
+    cleaned = text.strip().rstrip(".!").strip().strip("`")
+    for action, pattern in _GRAMMAR:
+        found = pattern.fullmatch(cleaned)
+        if found is None:
+            continue
+        groups = found.groupdict()
+        amount = groups.get("amount")
+        return Reply(
+            action=action,
+            subject=(groups.get("subject") or "").lower(),
+            amount=_micro(amount) if amount else 0,
+        )
+    raise ReplyError(f"That reply was not understood. {HELP}")
+
+
+def _micro(amount: str) -> int:
+    whole, _, cents = amount.partition(".")
+    return int(whole) * MICRO + int((cents or "0").ljust(2, "0")) * (MICRO // 100)

@@ -1,0 +1,104 @@
+"""What the operator reads. Pure: values go in, a plain text comes out.
+
+Texts carry evidence and never words from a request: labels and slugs are
+keywords that the detector has sanitised.
+"""
+
+from __future__ import annotations
+
+from hermes_apprentice.domain.evaluation import Outcome, Verdict
+from hermes_apprentice.domain.money import dollars
+from hermes_apprentice.domain.pattern import Candidate, Forecast, Pattern
+from hermes_apprentice.domain.shape import Kind, Shape, ShapeKind
+
+LONGEST = 1_000
+"""Characters in a message, so that it fits every platform."""
+
+
+def graduation(candidate: Candidate) -> str:
+    """Return the question whether to train a specialist for a candidate."""
+    pattern = candidate.pattern
+    handle = candidate.candidate_id
+    return _limited(
+        f"A request keeps coming back: {pattern.label} ({handle}).\n"
+        f"{pattern.size} requests, about {pattern.forecast.requests_per_day:.1f} a day. "
+        f"{pattern.shape.agreement:.0%} of the answers are {shape_in_words(pattern.shape)}.\n"
+        f"{forecast_in_words(pattern.forecast)}\n"
+        f"A small {pattern.kind} could learn it{_where(pattern.kind)}. Nothing changes until it "
+        "has proved itself beside the present model.\n"
+        f"Reply: train {handle} · skip {handle} · details {handle}"
+    )
+
+
+def details(candidate: Candidate) -> str:
+    """Return what is known about a candidate."""
+    pattern = candidate.pattern
+    lines = [
+        f"{candidate.candidate_id}: {pattern.label} ({candidate.state})",
+        f"Exchanges: {pattern.size}; mean similarity to the centre {pattern.tightness:.2f}; "
+        f"found again in {pattern.runs_stable} runs.",
+        f"Answers: {shape_in_words(pattern.shape)}; agreement {pattern.shape.agreement:.0%}.",
+        forecast_in_words(pattern.forecast),
+        f"Specialist: {pattern.kind}.",
+    ]
+    if pattern.shape.kind is ShapeKind.JSON:
+        fields = ", ".join(f"{leaf.path} ({leaf.kind})" for leaf in pattern.shape.fields[:12])
+        lines.append(f"Fields: {fields}")
+    return _limited("\n".join(lines))
+
+
+def training_queued(candidate_id: str, slug: str) -> str:
+    """Return the confirmation of a yes."""
+    return f"{candidate_id} is accepted: '{slug}' will be trained at the next tick."
+
+
+def verdict_message(slug: str, verdict: Verdict) -> str:
+    """Return what the gate said."""
+    opening = {
+        Outcome.PASSED: f"'{slug}' passed the gate and now runs in shadow.",
+        Outcome.REJECTED: f"'{slug}' did not pass the gate; nothing changes.",
+        Outcome.INCONCLUSIVE: f"'{slug}' could not be judged yet; nothing changes.",
+    }[verdict.outcome]
+    return _limited("\n".join([opening, *(f"- {reason}" for reason in verdict.reasons)]))
+
+
+def step_failed(slug: str, reason: str) -> str:
+    """Return the message about a step that failed."""
+    return _limited(
+        f"'{slug}': {reason}\nNothing was changed. Try again with: apprentice tick --retry {slug}"
+    )
+
+
+def shape_in_words(shape: Shape) -> str:
+    """Describe a shape in a few words."""
+    if shape.kind is ShapeKind.LABEL:
+        return f"one of {len(shape.labels)} labels"
+    if shape.kind is ShapeKind.JSON:
+        return f"JSON with {len(shape.fields)} fields"
+    return f"text of about {shape.median_chars} characters"
+
+
+def forecast_in_words(forecast: Forecast) -> str:
+    """Describe a forecast, and say so when there is no price to base it on."""
+    if not forecast.priced:
+        return "Savings: unknown, because its model is not in the price table."
+    return (
+        f"Forecast: {dollars(forecast.saved_per_month)} saved per month, if "
+        f"{forecast.coverage:.0%} of the requests are answered "
+        f"(each costs {dollars(forecast.cost_per_request, 5)})."
+    )
+
+
+def pattern_line(pattern: Pattern) -> str:
+    """Describe a pattern in one line."""
+    return (
+        f"{pattern.label}: {pattern.size} requests, {shape_in_words(pattern.shape)}, {pattern.kind}"
+    )
+
+
+def _where(kind: Kind) -> str:
+    return " on a GPU" if kind is Kind.GENERATOR else " on this machine's CPU in a few minutes"
+
+
+def _limited(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
