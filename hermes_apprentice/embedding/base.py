@@ -29,7 +29,10 @@ class Encoding:
     """Start and end of each token in the text, in characters, shape ``(tokens, 2)``."""
 
     states: FloatArray
-    """Hidden states of layers 2, 4 and 6 side by side, shape ``(tokens, state_dimension)``."""
+    """Hidden states of several layers side by side, shape ``(tokens, state_dimension)``.
+
+    Which layers is part of what the embedder's digest names: 2, 4 and 6 of a network of six.
+    """
 
 
 class Embedder(Protocol):
@@ -42,7 +45,7 @@ class Embedder(Protocol):
 
     @property
     def digest(self) -> str:
-        """The sha256 of the graph that runs; vectors of different digests never mix."""
+        """A sha256 of all that the vectors follow from; vectors of different digests never mix."""
         ...
 
     @property

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from hermes_apprentice.errors import ModelStoreError
 
-RECIPE = "bert-2"
+RECIPE = "bert-1"
 """Version of this writer: raised whenever the numbers coming out of a graph may change."""
 
 HEAD_PREFIX = "head/"
@@ -130,6 +130,9 @@ class _Writer:
             raise ModelStoreError(
                 f"a hidden size of {self.hidden} does not divide into {config.heads} heads"
             )
+        for layer in config.state_layers:
+            if not 1 <= layer <= config.layers:
+                raise ModelStoreError(f"an encoder of {config.layers} layers has no layer {layer}")
         bias = self._mask_bias()
         for layer in range(config.layers):
             states.append(self._layer(layer, states[-1], bias))
@@ -302,7 +305,7 @@ class _Writer:
         return outputs[0]
 
     def _const(self, name: str, value: NDArray[Any]) -> str:
-        self.constants.setdefault(name, np.ascontiguousarray(value))
+        self.constants.setdefault(name, np.asarray(value, order="C"))
         return name
 
     def _linear(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -327,35 +330,3 @@ class _Writer:
 
 def _float(value: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(value, dtype=np.float32)
-
-
-def quantize(source: Path, target: Path) -> None:
-    """Write a copy of a graph whose products run in int8.
-
-    Weights become int8 with one scale per output channel; activations are
-    quantised while running, with one scale per tensor. One scale per weight
-    tensor instead costs an order of magnitude more accuracy. Heads stay float.
-
-    Raises:
-        ModelStoreError: The graph is not one the quantiser understands.
-    """
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    model = onnx.load(source)
-    # The quantiser asks for its own preparation pass, through the root logger, unless the graph
-    # says it was done; the writer above leaves nothing for that pass to do.
-    note = model.metadata_props.add()
-    note.key, note.value = "onnx.quant.pre_process", "onnxruntime.quant"
-    try:
-        quantize_dynamic(
-            model,
-            target,
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=[
-                node.name for node in model.graph.node if node.name.startswith(HEAD_PREFIX)
-            ],
-        )
-    except (ValueError, RuntimeError, KeyError) as exc:
-        raise ModelStoreError(f"the graph {source.name} could not be quantised: {exc}") from exc

@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import threading
+import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -21,10 +22,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hermes_apprentice.embedding import graph as encoder_graph
+from hermes_apprentice.embedding import quantisation
 from hermes_apprentice.embedding.base import Encoding, FloatArray
 from hermes_apprentice.embedding.catalogue import FETCH_ORDER, TOKENIZER, WEIGHTS, Model
-from hermes_apprentice.embedding.graph import RECIPE, quantize, write_encoder
 from hermes_apprentice.embedding.store import ModelStore, Progress, StoredModel
 from hermes_apprentice.errors import ModelStoreError
 
@@ -146,7 +149,7 @@ class OnnxEmbedder:
         return Encoding(
             embedding=embedding[0],
             tokens=tuple(pieces.tokens[1:-1]),
-            offsets=np.array(pieces.offsets[1:-1], np.int32).reshape(-1, 2),
+            offsets=_offsets(text, pieces.offsets[1:-1]),
             states=states[0, 1:-1],
         )
 
@@ -218,7 +221,7 @@ def graph_digest(model: Model, stored: StoredModel, precision: Precision) -> str
         "config": asdict(model.encoder),
         "max_tokens": _MAX_TOKENS,
         "precision": precision,
-        "recipe": RECIPE,
+        "recipe": [encoder_graph.RECIPE, *([quantisation.RECIPE] if precision == "int8" else [])],
         "tokenizer": stored.files[TOKENIZER],
         "weights": stored.files[WEIGHTS],
     }
@@ -240,24 +243,19 @@ def open_session(graph: Path) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(
-            str(graph), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except (state.Fail, state.InvalidProtobuf, state.InvalidGraph, state.NoSuchFile) as exc:
         raise ModelStoreError(f"the graph {graph} cannot be opened; delete it") from exc
 
 
-def _choose(
-    store: ModelStore, name: str | None, say: Progress, *, pull: bool
-) -> StoredModel:
+def _choose(store: ModelStore, name: str | None, say: Progress, *, pull: bool) -> StoredModel:
     if name is not None and name != AUTO:
         return store.pull(name, progress=say) if pull else store.get(name)
     for found in store.list():
         return found
     if not pull:
         raise ModelStoreError(
-            "no embedding model is on this machine; run: "
-            f"apprentice models pull {FETCH_ORDER[0]}"
+            f"no embedding model is on this machine; run: apprentice models pull {FETCH_ORDER[0]}"
         )
     failures = []
     for candidate in FETCH_ORDER:
@@ -281,12 +279,27 @@ def _build(
     except SafetensorError as exc:
         raise ModelStoreError(f"{WEIGHTS} of {model.name} cannot be read: {exc}") from exc
     if precision == "float32":
-        write_encoder(tensors, model.encoder, target)
+        encoder_graph.write_encoder(tensors, model.encoder, target)
         return
     plain = target.with_suffix(".float32")
-    write_encoder(tensors, model.encoder, plain)
-    quantize(plain, target)
+    encoder_graph.write_encoder(tensors, model.encoder, plain)
+    quantisation.quantize(plain, target)
     plain.unlink()
+
+
+def _offsets(text: str, spans: Sequence[tuple[int, int]]) -> NDArray[np.int32]:
+    """Return spans that never part a letter from the marks that combine with it.
+
+    The tokenizer drops such marks, so that its spans end before a trailing one.
+    """
+    offsets = np.array(spans, np.int32).reshape(-1, 2)
+    if text.isascii():
+        return offsets
+    limits = [*offsets[1:, 0].tolist(), len(text)]
+    for span, limit in zip(offsets, limits, strict=False):
+        while span[1] < limit and unicodedata.combining(text[span[1]]):
+            span[1] += 1
+    return offsets
 
 
 def _open_tokenizer(path: Path, max_tokens: int) -> Any:

@@ -57,16 +57,19 @@ def copy_local(model: Model, origin: Path, folder: Path) -> None:
     """
     if origin.is_dir():
         for file in model.files:
-            if not (origin / file.name).is_file():
-                raise ModelStoreError(f"{origin} holds no {file.name}")
-            shutil.copyfile(origin / file.name, folder / file.name)
+            try:
+                shutil.copyfile(origin / file.name, folder / file.name)
+            except FileNotFoundError as exc:
+                raise ModelStoreError(f"{origin} holds no {file.name}") from exc
+            except OSError as exc:
+                raise ModelStoreError(f"{origin / file.name} cannot be copied: {exc}") from exc
         return
     if not origin.is_file():
         raise ModelStoreError(f"{origin} does not exist; name a folder with the model, or a wheel")
     wheels = [source for source in model.sources if isinstance(source, WheelSource)]
     if origin.suffix != ".whl" or not wheels:
         wanted = " and ".join(file.name for file in model.files)
-        raise ModelStoreError(f"{origin} is not a place for {model.name}; name a folder with {wanted}")
+        raise ModelStoreError(f"{origin} cannot be {model.name}; name a folder that holds {wanted}")
     _unpack(origin, wheels[0], folder)
 
 
@@ -133,4 +136,4 @@ def _from_hub(model: Model, source: HubSource, folder: Path) -> None:
             )
         except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as exc:
             reason = str(exc).strip().splitlines() or [type(exc).__name__]
-            raise ModelStoreError(f"the model hub gave no {file.name}: {reason[0]}") from exc
+            raise ModelStoreError(f"no {file.name}: {reason[0].rstrip('.')}") from exc

