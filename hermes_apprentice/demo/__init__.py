@@ -1,0 +1,1 @@
+"""The whole loop on generated requests, with the real Hermes and a simulated upstream."""
