@@ -1,0 +1,270 @@
+"""How much of a pattern's traffic is routed to it at a given rate of false routes?
+
+    .venv/bin/python benchmarks/routing_quality.py --data DIR [--file F.csv] --json
+
+CLINC150 (Larson et al., 2019, CC BY 3.0) below DIR: some intents are patterns, half of the
+others is seen as other traffic, the other half and the out-of-scope set are never seen. Coverage
+is the share of held-out requests of the patterns that go to the right one, with the threshold at
+which exactly the stated share of all held-out other requests is routed. ``promise`` is what users
+get: the model's own thresholds, asked for 0.5 %, and what came of it. With ``--file`` a CSV with
+the header ``text,label`` takes the place of the set (an empty label is other traffic).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from hermes_apprentice.embedding.base import Embedder
+from hermes_apprentice.embedding.onnx_embedder import open_embedder
+from hermes_apprentice.embedding.store import ModelStore
+from hermes_apprentice.statistics.open_set import BACKGROUND, OpenSetModel, fit_open_set
+
+RATES = (0.001, 0.005, 0.01, 0.03)
+CASES = ((20, 50), (20, 15), (75, 50))
+SEEN_EACH = 50
+PROMISED = 0.005
+BATCH = 256
+
+Vectors = NDArray[np.float32]
+
+
+class Pool(NamedTuple):
+    """Embedded requests with their labels; an empty label is out of scope."""
+
+    vectors: Vectors
+    labels: NDArray[np.str_]
+
+
+class Task(NamedTuple):
+    """One drawing of patterns, seen and unseen other traffic."""
+
+    train: Vectors
+    labels: NDArray[np.int64]
+    own: Vectors
+    own_labels: NDArray[np.int64]
+    seen: Vectors
+    unseen: Vectors
+
+    @property
+    def other(self) -> Vectors:
+        """All held-out other requests."""
+        return np.vstack([self.seen, self.unseen])
+
+
+class Scored(NamedTuple):
+    """The best pattern of every request, and how well it fits."""
+
+    score: NDArray[np.floating]
+    label: NDArray[np.int64]
+
+
+Method = Callable[[Task, Vectors], Scored]
+
+
+def best(scores: NDArray[np.floating]) -> Scored:
+    """Return the best column of each row."""
+    return Scored(scores.max(axis=1), scores.argmax(axis=1))
+
+
+def centroid(task: Task, vectors: Vectors) -> Scored:
+    """Cosine to the mean of each pattern."""
+    count = int(task.labels.max()) + 1
+    centres = np.stack([task.train[task.labels == k].mean(axis=0) for k in range(count)])
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    return best(vectors @ centres.T)
+
+
+def nearest(task: Task, vectors: Vectors) -> Scored:
+    """Cosine to the nearest request of any pattern."""
+    own = task.labels != BACKGROUND
+    found = best(vectors @ task.train[own].T)
+    return Scored(found.score, task.labels[own][found.label])
+
+
+def logistic(task: Task) -> Method:
+    """Multinomial logistic regression, other traffic being one more class."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=10, max_iter=500).fit(task.train, task.labels)
+    return lambda _, vectors: best(model.predict_proba(vectors)[:, 1:])
+
+
+def ours(model: OpenSetModel) -> Method:
+    """The product's own matcher."""
+    return lambda _, vectors: best(model.scores(vectors))
+
+
+def coverage(task: Task, method: Method) -> dict[str, float]:
+    """Return the share routed rightly at each false-route rate."""
+    wrong = np.sort(method(task, task.other).score)[::-1]
+    mine = method(task, task.own)
+    right = mine.label == task.own_labels
+    return {
+        str(rate): float((right & (mine.score > wrong[int(rate * len(wrong))])).mean())
+        for rate in RATES
+    }
+
+
+def promise(task: Task, model: OpenSetModel) -> dict[str, float]:
+    """Return what the model's own thresholds promise and keep."""
+    names = {name: index for index, name in enumerate(model.classes)}
+    decided = [names.get(d.label or "", -1) for d in model.decide(task.own)]
+
+    def taken(vectors: Vectors) -> float:
+        return float(np.mean([d.label is not None for d in model.decide(vectors)]))
+
+    return {
+        "asked": PROMISED,
+        "proven": float(model.bound.achieved),
+        "coverage": float((np.array(decided) == task.own_labels).mean()),
+        "false_routes": taken(task.other),
+        "false_routes_seen_topics": taken(task.seen),
+        "false_routes_new_topics": taken(task.unseen),
+    }
+
+
+def draw(train: Pool, test: Pool, patterns: int, each: int, seed: int) -> Task:
+    """Draw patterns and split the other labels into seen and unseen ones."""
+    generator = np.random.default_rng(seed)
+    names = generator.permutation(np.array(sorted(set(train.labels) - {""})))
+    chosen, rest = names[:patterns], names[patterns:]
+    known, unknown = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+    rows, labels = [], []
+    for place, name in enumerate([*chosen, *known]):
+        found = generator.permutation(np.flatnonzero(train.labels == name))
+        found = found[: each if place < patterns else SEEN_EACH]
+        rows.append(found)
+        labels += [place if place < patterns else BACKGROUND] * len(found)
+    index = {name: place for place, name in enumerate(chosen)}
+    own = np.isin(test.labels, chosen)
+    return Task(
+        train=train.vectors[np.concatenate(rows)],
+        labels=np.array(labels),
+        own=test.vectors[own],
+        own_labels=np.array([index[name] for name in test.labels[own]]),
+        seen=test.vectors[np.isin(test.labels, known)],
+        unseen=test.vectors[np.isin(test.labels, [*unknown, ""])],
+    )
+
+
+def measure(train: Pool, test: Pool, patterns: int, each: int, seeds: int) -> dict[str, Any]:
+    """Return the mean figures of every method over the seeds."""
+    runs: dict[str, list[dict[str, float]]] = {}
+    for seed in range(seeds):
+        task = draw(train, test, patterns, each, seed)
+        names = tuple(f"pattern-{place}" for place in range(int(task.labels.max()) + 1))
+        started = time.perf_counter()
+        model = fit_open_set(task.train, task.labels, names, PROMISED, seed)
+        fitted = time.perf_counter() - started
+        one = task.own[:1]
+        started = time.perf_counter()
+        for _ in range(200):
+            model.decide(one)
+        decided = (time.perf_counter() - started) / 200
+        methods: dict[str, Method] = {
+            "centroid": centroid,
+            "nearest_neighbour": nearest,
+            "logistic": logistic(task),
+            "ours": ours(model),
+        }
+        for name, method in methods.items():
+            runs.setdefault(name, []).append(coverage(task, method))
+        runs.setdefault("promise", []).append(
+            {**promise(task, model), "fit_s": fitted, "decide_ms": 1_000 * decided}
+        )
+    figures: dict[str, Any] = {
+        name: {key: round(float(np.mean([run[key] for run in found])), 5) for key in found[0]}
+        for name, found in runs.items()
+    }
+    kept = [run["false_routes"] <= PROMISED for run in runs["promise"]]
+    figures["promise"]["runs_kept"] = float(np.mean(kept))
+    return figures
+
+
+def embed(embedder: Embedder, texts: Sequence[str], show: bool) -> Vectors:
+    """Embed in batches, with a line of progress."""
+    parts = []
+    for start in range(0, len(texts), BATCH):
+        parts.append(embedder.embed(texts[start : start + BATCH]))
+        if show:
+            print(f"\rembedding {start + len(parts[-1])}/{len(texts)}", end="", file=sys.stderr)
+    if show:
+        print(file=sys.stderr)
+    return np.vstack(parts)
+
+
+def read_clinc(folder: Path) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return training and test requests with their intents."""
+    paths = sorted(folder.rglob("data_full.json"))
+    if not paths:
+        raise SystemExit(f"no data_full.json below {folder}; give the folder with CLINC150")
+    data = json.loads(paths[0].read_text(encoding="utf-8"))
+    test = [(text, label) for text, label in data["test"]]
+    return [(text, label) for text, label in data["train"]], [
+        *test,
+        *((text, "") for text, _ in data["oos_test"]),
+    ]
+
+
+def read_csv(path: Path) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return a file's requests, three of four for training."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = [(row["text"], (row["label"] or "").strip()) for row in csv.DictReader(stream)]
+    except (OSError, KeyError, UnicodeDecodeError, TypeError) as exc:
+        raise SystemExit(f"{path} cannot be read as CSV with the header text,label: {exc}") from exc
+    rows = sorted({(text.strip(), label) for text, label in rows if text and text.strip()})
+    order = np.random.default_rng(0).permutation(len(rows))
+    train = [rows[index] for place, index in enumerate(order) if place % 4]
+    test = [rows[index] for place, index in enumerate(order) if place % 4 == 0]
+    labels = {label for _, label in train} - {""}
+    if len(labels) < 6:
+        raise SystemExit(f"{path} has {len(labels)} labels; at least 6 are needed")
+    return train, [row for row in test if row[1] in labels or not row[1]]
+
+
+def main() -> None:
+    """Measure, and print one JSON object as the last line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, help="folder with CLINC150's data_full.json below it")
+    parser.add_argument("--file", type=Path, help="a CSV with the header text,label instead")
+    parser.add_argument("--models", type=Path, help="model store; default: the user's cache")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="print the JSON only")
+    options = parser.parse_args()
+    if options.file is None and options.data is None:
+        parser.error("give --data DIR or --file F.csv")
+    train, test = read_csv(options.file) if options.file else read_clinc(options.data)
+    models = options.models or platformdirs.user_cache_path("hermes-apprentice") / "models"
+    embedder = open_embedder(ModelStore(models), "all-MiniLM-L6-v2", threads=2, pull=True)
+    pools = [
+        Pool(
+            embed(embedder, [text for text, _ in rows], not options.json),
+            np.array([label for _, label in rows]),
+        )
+        for rows in (train, test)
+    ]
+    available = len(set(pools[0].labels) - {""})
+    result = {}
+    for patterns, each in CASES:
+        fitting = patterns if patterns + 2 <= available else max(2, available * patterns // 150)
+        result[f"{patterns}x{each}"] = figures = measure(*pools, fitting, each, options.seeds)
+        if not options.json:
+            for name, values in figures.items():
+                print(f"{patterns}x{each} {name}: {values}", file=sys.stderr)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
