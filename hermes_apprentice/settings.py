@@ -107,7 +107,7 @@ class RolloutSettings(_Section):
     """Chance of promoting a specialist that is below the target."""
 
     steps: tuple[float, ...] = (0.05, 0.15, 0.25, 0.50, 1.0)
-    """Shares of the canary."""
+    """Shares of the canary; with the share 1 it is live."""
 
     min_step_comparisons: int = Field(default=10, ge=1)
     """New comparisons needed at each share."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from hermes_apprentice.domain.json_answer import split_json
 from hermes_apprentice.domain.shape import Shape, ShapeKind
 
 
@@ -104,23 +105,25 @@ class Verdict:
 
 
 def parse_json(text: str) -> dict[str, Any] | None:
-    """Return the JSON object in an answer, a code fence around it allowed, or ``None``."""
-    stripped = text.strip()
-    if stripped.startswith("```"):
-        stripped = stripped.strip("`").strip()
-        stripped = stripped.removeprefix("json").strip()
-    try:
-        value = json.loads(stripped)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+    """Return the JSON object in an answer, a code fence or a lead-in allowed, or ``None``."""
+    answer = split_json(text)
+    return None if answer is None else answer.value
+
+
+def label_key(text: str) -> str:
+    """Return what two spellings of a label have in common.
+
+    Case, white space and what stands around the words (quotes, markup, a full
+    stop) do not count.
+    """
+    return " ".join(text.split()).strip(" .,:;!?*_`'\"#\u201c\u201d\u2018\u2019").casefold()
 
 
 def leaves(value: Any, path: str = "") -> Counter[tuple[str, str]]:
     """Return every leaf of a JSON value as ``(path, canonical value)``, with counts.
 
     Missing values (``null``, empty text, empty list) have no leaf, so an answer
-    that leaves a key out equals one that writes ``null``.
+    that leaves a key out equals one that writes ``null``. ``2.0`` and ``2`` are one value.
     """
     found: Counter[tuple[str, str]] = Counter()
     if isinstance(value, dict):
@@ -130,6 +133,8 @@ def leaves(value: Any, path: str = "") -> Counter[tuple[str, str]]:
         for item in value:
             found += leaves(item, f"{path}[]")
     elif value is not None and value != "":
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         found[(path, json.dumps(value, sort_keys=True))] += 1
     return found
 
@@ -137,7 +142,7 @@ def leaves(value: Any, path: str = "") -> Counter[tuple[str, str]]:
 def agrees(shape: Shape, answer: str, reference: str) -> bool:
     """Whether two answers are equal under the pattern's metric.
 
-    Labels are compared without surrounding space and case, JSON by value (key
+    Labels are compared without case and what stands around them, JSON by value (key
     order and formatting do not count, list order does), text after folding
     white space.
     """
@@ -145,12 +150,12 @@ def agrees(shape: Shape, answer: str, reference: str) -> bool:
         left, right = parse_json(answer), parse_json(reference)
         return left is not None and right is not None and _plain(left) == _plain(right)
     if shape.kind is ShapeKind.LABEL:
-        return answer.strip().casefold() == reference.strip().casefold()
+        return label_key(answer) == label_key(reference)
     return " ".join(answer.split()) == " ".join(reference.split())
 
 
 def _plain(value: Any) -> Any:
-    """Drop missing values, and keep ``1``, ``1.0`` and ``True`` apart as JSON does."""
+    """Drop missing values, and keep ``1`` and ``True`` apart, which Python does not."""
     if isinstance(value, dict):
         kept = {key: _plain(item) for key, item in value.items()}
         return {key: item for key, item in kept.items() if item not in (None, "", [], {})}
@@ -174,8 +179,8 @@ def f1(shape: Shape, answers: Sequence[str | None], references: Sequence[str]) -
 
 
 def _macro_f1(answers: Sequence[str | None], references: Sequence[str]) -> float:
-    wanted = [text.strip().casefold() for text in references]
-    given = [(text or "").strip().casefold() for text in answers]
+    wanted = [label_key(text) for text in references]
+    given = [label_key(text or "") for text in answers]
     scores = []
     for label in sorted(set(wanted)):
         hits = sum(a == label == w for a, w in zip(given, wanted, strict=True))

@@ -11,6 +11,9 @@ from enum import StrEnum
 
 from hermes_apprentice.domain.specialist import Envelope, Stage
 
+MATCHER_FILE = "matcher.npz"
+"""Name of the matcher's model inside its signed entry in the registry."""
+
 
 class CallKind(StrEnum):
     """What Hermes wants with a model call."""

@@ -34,7 +34,8 @@ class AsyncDatabase:
         Raises:
             StorageError: As ``Database`` does.
         """
-        Database(path).close()
+        # Waits for locks, which must not stop the event loop.
+        await asyncio.to_thread(_migrate, path)
         try:
             connection = await aiosqlite.connect(path, isolation_level=None)
             connection.row_factory = sqlite3.Row
@@ -69,3 +70,7 @@ class AsyncDatabase:
     async def close(self) -> None:
         """Close the connection and stop its thread."""
         await self._connection.close()
+
+
+def _migrate(path: Path) -> None:
+    Database(path).close()

@@ -1,0 +1,343 @@
+"""What the sidecar adds to a call that no specialist can answer, beside the direct call.
+
+Three processes on one machine: a fast fake upstream, the sidecar as it is served, and this load
+generator. Both methods run in the same minutes, in alternating rounds. Cases: ``json_c1`` and
+``sse_c1`` one call after the other, ``json_c64`` over 64 connections (about 1 kB each);
+``hermes50k_c1`` and ``hermes50k_c64`` with a body of the size that Hermes sends.
+
+Run: ``python benchmarks/router_overhead.py --json``
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httptools
+import uvloop
+
+ROUNDS = 5
+EVENTS = 20
+ANSWER = json.dumps(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "fake-big",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "It is done. " * 20},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 300, "completion_tokens": 60, "total_tokens": 360},
+    }
+).encode()
+
+
+def events() -> bytes:
+    """Return a streamed answer."""
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+    def event(delta: dict[str, str], finish: str | None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return b"data: " + json.dumps({**head, "choices": [choice]}).encode() + b"\n\n"
+
+    parts = [event({"content": "word "}, None) for _ in range(EVENTS)]
+    usage = {"prompt_tokens": 300, "completion_tokens": 20, "total_tokens": 320}
+    last = json.dumps({**head, "choices": [], "usage": usage}).encode()
+    return b"".join(
+        b"%x\r\n%s\r\n" % (len(part), part)
+        for part in (*parts, event({}, "stop"), b"data: " + last + b"\n\n", b"data: [DONE]\n\n")
+    )
+
+
+class FakeUpstream(asyncio.Protocol):
+    """Answers every request at once, as an OpenAI-compatible endpoint would."""
+
+    JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (
+        len(ANSWER),
+        ANSWER,
+    )
+    STREAM = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        + events()
+        + b"0\r\n\r\n"
+    )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start with an empty request."""
+        self._transport = transport
+        self._parser = httptools.HttpRequestParser(self)
+        self._streamed = False
+
+    def data_received(self, data: bytes) -> None:
+        """Read on."""
+        self._parser.feed_data(data)
+
+    def on_body(self, body: bytes) -> None:
+        """Note whether a stream is wanted; the flag stands at the end of the body."""
+        self._streamed = b'"stream": true' in body[-100:]
+
+    def on_message_complete(self) -> None:
+        """Answer."""
+        self._transport.write(self.STREAM if self._streamed else self.JSON)  # type: ignore[attr-defined]
+
+
+def run_upstream(ready: Connection) -> None:
+    """Serve until terminated."""
+
+    async def main() -> None:
+        server = await asyncio.get_running_loop().create_server(FakeUpstream, "127.0.0.1", 0)
+        ready.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(main())
+        except KeyboardInterrupt:
+            pass
+
+
+def run_sidecar(ready: Connection, upstream: str, home: str) -> None:
+    """Serve until terminated."""
+    from hermes_apprentice.router.server import serve
+    from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
+
+    settings = Settings(
+        home=Path(home) / "apprentice",
+        hermes_home=Path(home) / "hermes",
+        upstream=UpstreamSettings(base_url=f"{upstream}/v1", api_key_env=""),
+        server=ServerSettings(port=0),
+    )
+    serve(settings, ready=ready.send)
+
+
+@contextmanager
+def child(target: Callable[..., None], *values: Any) -> Iterator[tuple[Any, int]]:
+    """Run a function in a process of its own; gives what it sends, and its pid."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=target, args=(theirs, *values), daemon=True)
+    process.start()
+    try:
+        if not ours.poll(60):
+            raise SystemExit(f"{target.__name__} did not start")
+        assert process.pid is not None
+        yield ours.recv(), process.pid
+    finally:
+        if process.is_alive() and process.pid is not None:
+            os.kill(process.pid, signal.SIGTERM)
+        process.join(20)
+
+
+class Client(asyncio.Protocol):
+    """One connection that sends the same request again and again."""
+
+    def __init__(self, request: bytes, count: int, done: asyncio.Future[None]) -> None:
+        self.latencies: list[float] = []
+        self._request = request
+        self._left = count
+        self._done = done
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the first request."""
+        self._transport = transport
+        self._next()
+
+    def _next(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._began = time.perf_counter()
+        self._transport.write(self._request)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        """Read on."""
+        self._parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        """Take the time, and send the next one."""
+        if self._parser.get_status_code() != 200:
+            self._done.set_exception(RuntimeError("a call failed"))
+            return
+        self.latencies.append(time.perf_counter() - self._began)
+        self._left -= 1
+        if self._left:
+            self._next()
+        elif not self._done.done():
+            self._done.set_result(None)
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A connection that is lost early is a failure."""
+        if not self._done.done():
+            self._done.set_exception(RuntimeError("a connection was lost"))
+
+
+def request_bytes(url: str, body: bytes) -> bytes:
+    """Return a request with the headers that Hermes sends."""
+    headers = {
+        "Host": urlsplit(url).netloc,
+        "Accept-Encoding": "gzip, deflate",
+        "Connection": "keep-alive",
+        "Accept": "application/json",
+        "Content-Type": "application/json",
+        "User-Agent": "OpenAI/Python 2.24.0",
+        "X-Stainless-Lang": "python",
+        "X-Stainless-Package-Version": "2.24.0",
+        "X-Stainless-OS": "Linux",
+        "X-Stainless-Arch": "x64",
+        "X-Stainless-Runtime": "CPython",
+        "X-Stainless-Async": "false",
+        "Authorization": "Bearer sk-invented",
+        "x-stainless-retry-count": "0",
+        "x-stainless-read-timeout": "1800.0",
+        "Content-Length": str(len(body)),
+    }
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(["POST /v1/chat/completions HTTP/1.1", *lines, "", ""]).encode() + body
+
+
+def continuation(size: int, streamed: bool) -> bytes:
+    """Return a tool loop's second call, about ``size`` bytes long; no specialist may answer it."""
+    schema = {"type": "object", "properties": {"path": {"type": "string", "description": "..."}}}
+    tools = []
+    body: dict[str, Any] = {
+        "messages": [
+            {"role": "system", "content": "You are an assistant. " * 4},
+            {"role": "user", "content": "List the files here, then count them."},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {
+                        "id": "call_1",
+                        "type": "function",
+                        "function": {"name": "terminal", "arguments": '{"command": "ls"}'},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": "call_1", "content": "a.txt\nb.txt"},
+        ],
+        "model": "fake-big",
+        "max_tokens": 65536,
+        "tools": tools,
+    }
+    while not tools or len(json.dumps(body)) < size - 40:
+        number = len(tools)
+        text = "Reads or writes what it is told to. " * (1 if size < 5_000 else 20)
+        function = {"name": f"tool_{number}", "description": text, "parameters": schema}
+        tools.append({"type": "function", "function": function})
+    body["stream"] = streamed
+    return json.dumps(body).encode()
+
+
+async def load(url: str, body: bytes, connections: int, count: int) -> tuple[list[float], float]:
+    """Send ``count`` requests over each connection; return latencies and requests per second."""
+    loop = asyncio.get_running_loop()
+    place = urlsplit(url)
+    request = request_bytes(url, body)
+    began = time.perf_counter()
+    clients = []
+    for _ in range(connections):
+        done = loop.create_future()
+        _, client = await loop.create_connection(
+            lambda done=done: Client(request, count, done), place.hostname, place.port
+        )
+        clients.append((client, done))
+    await asyncio.gather(*(done for _, done in clients))
+    elapsed = time.perf_counter() - began
+    latencies = [value for client, _ in clients for value in client.latencies]
+    return latencies, len(latencies) / elapsed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One kind of load."""
+
+    name: str
+    body: bytes
+    connections: int
+    count: int
+
+
+async def measure(case: Case, urls: dict[str, str]) -> dict[str, Any]:
+    """Return the figures of one case, methods in alternating rounds."""
+    latencies: dict[str, list[float]] = {method: [] for method in urls}
+    rates: dict[str, list[float]] = {method: [] for method in urls}
+    for url in urls.values():
+        await load(url, case.body, case.connections, max(1, case.count // 10))
+    for _ in range(ROUNDS):
+        for method, url in urls.items():
+            found, rate = await load(url, case.body, case.connections, case.count)
+            latencies[method] += found
+            rates[method].append(rate)
+    figures: dict[str, Any] = {}
+    for method, values in latencies.items():
+        cuts = statistics.quantiles(values, n=100)
+        figures[method] = {
+            "p50_ms": round(cuts[49] * 1_000, 3),
+            "p99_ms": round(cuts[98] * 1_000, 3),
+            "rps": round(statistics.median(rates[method])),
+            "body_bytes": len(case.body),
+        }
+    figures["ours"]["added_p50_ms"] = round(
+        figures["ours"]["p50_ms"] - figures["direct"]["p50_ms"], 3
+    )
+    return figures
+
+
+def resident_mb(pid: int) -> float:
+    """Return a process' resident memory in megabytes."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+
+
+def main() -> None:
+    """Measure, and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser.add_argument("--data", help="not used; there is nothing to read")
+    arguments = parser.parse_args()
+    small, stream, large = (
+        continuation(1_000, False),
+        continuation(1_000, True),
+        continuation(50_000, False),
+    )
+    cases = (
+        Case(name="json_c1", body=small, connections=1, count=800),
+        Case(name="sse_c1", body=stream, connections=1, count=500),
+        Case(name="json_c64", body=small, connections=64, count=120),
+        Case(name="hermes50k_c1", body=large, connections=1, count=400),
+        Case(name="hermes50k_c64", body=large, connections=64, count=40),
+    )
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as home, child(run_upstream) as (port, _):
+        upstream = f"http://127.0.0.1:{port}"
+        with child(run_sidecar, upstream, home) as (url, pid):
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                for case in cases:
+                    urls = {"direct": upstream, "ours": url}
+                    figures[case.name] = runner.run(measure(case, urls))
+                    if not arguments.json:
+                        print(case.name, figures[case.name])
+            figures["sidecar"] = {"ours": {"resident_mb": resident_mb(pid)}}
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

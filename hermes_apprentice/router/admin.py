@@ -1,0 +1,186 @@
+"""Endpoints for the operator: health, metrics, explanations, reload.
+
+Only for this machine: the client's address, ``Host`` and ``Origin`` are checked.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+
+from hermes_apprentice.router.calls import read_call
+from hermes_apprentice.router.completions import error_body
+from hermes_apprentice.router.conductor import Conductor
+from hermes_apprentice.router.explain import explain, first_call
+from hermes_apprentice.router.headers import RawHeaders
+from hermes_apprentice.router.metrics import Metrics
+from hermes_apprentice.router.recorder import Recorder
+from hermes_apprentice.router.shadow import Shadow
+from hermes_apprentice.router.specialists import Specialists
+from hermes_apprentice.router.upstream import Upstream
+from hermes_apprentice.router.wire import (
+    Receive,
+    Scope,
+    Send,
+    Unread,
+    read_body,
+    send_bytes,
+    send_json,
+)
+from hermes_apprentice.settings import Settings
+
+_EXPLAIN_HELP = error_body(
+    "Ask with ?text=...&turn=0&session=..., or post a chat completion's body.",
+    "invalid_request_error",
+    "nothing_to_explain",
+)
+
+
+def from_elsewhere(headers: RawHeaders) -> bool:
+    """Whether a request names another host than this machine, or comes from a web page.
+
+    A page that the operator visits could otherwise spend money through the sidecar, by
+    posting to it or by pointing its own name at this address.
+    """
+    for name, value in headers:
+        if name == b"host" and not _names_local(value):
+            return True
+        if name == b"origin" and not _names_local(value.partition(b"://")[2]):
+            return True
+        if name == b"sec-fetch-site" and value not in (b"none", b"same-origin"):
+            return True
+    return False
+
+
+@lru_cache(maxsize=256)
+def _names_local(value: bytes) -> bool:
+    try:
+        place = urlsplit("//" + value.decode("ascii"))
+        return place.username is None and is_local(place.hostname or "")
+    except ValueError:
+        return False
+
+
+def is_local(name: str) -> bool:
+    """Whether a host's name or address is this machine's own loopback."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class Admin:
+    """The operator's endpoints."""
+
+    def __init__(
+        self,
+        *,
+        specialists: Specialists,
+        conductor: Conductor,
+        recorder: Recorder,
+        shadow: Shadow,
+        upstream: Upstream,
+        metrics: Metrics,
+        settings: Settings,
+        problems: Mapping[str, str],
+    ) -> None:
+        self._specialists = specialists
+        self._conductor = conductor
+        self._recorder = recorder
+        self._shadow = shadow
+        self._upstream = upstream
+        self._metrics = metrics
+        self._settings = settings
+        self._broken = problems
+        metrics.gauges = self._gauges
+
+    def _gauges(self) -> dict[str, float]:
+        return {
+            "ledger_waiting": self._recorder.waiting,
+            "ledger_dropped_total": self._recorder.dropped_entries,
+            "comparisons_dropped_total": self._recorder.dropped_comparisons,
+            "shadow_waiting": self._shadow.waiting,
+            "shadow_dropped_total": self._shadow.dropped,
+            "specialists_loaded": len(self._specialists.now.loading.specialists),
+            "problems": len(self._problems()),
+            "upstream_unreachable": float(self._upstream.breaker.open),
+        }
+
+    def _problems(self) -> dict[str, str]:
+        found = {**self._broken, **self._specialists.problems}
+        if self._recorder.problem:
+            found["ledger"] = self._recorder.problem
+        if self._conductor.problem:
+            found["rollout"] = self._conductor.problem
+        if self._upstream.breaker.open:
+            found["upstream"] = f"{self._settings.upstream.base_url} cannot be reached"
+        return found
+
+    async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say what works; 200 as long as requests can be passed on."""
+        now = self._specialists.now
+        problems = self._problems()
+        served = []
+        for slug, rollout in sorted(now.rollouts.items()):
+            progress = self._conductor.progress_of(slug)
+            served.append(
+                {
+                    "slug": slug,
+                    "version": rollout.version,
+                    "stage": rollout.stage,
+                    "share": rollout.share,
+                    "loaded": now.find(slug) is not None,
+                    "reason": rollout.reason,
+                    "compared": progress.compared if progress else 0,
+                    "agreed": progress.agreed if progress else 0,
+                }
+            )
+        state = {
+            "status": "degraded" if problems else "ok",
+            "pid": os.getpid(),
+            "home": str(self._settings.home),
+            "specialists": served,
+            "problems": problems,
+        }
+        await send_json(send, 200, orjson.dumps(state))
+
+    async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer Prometheus."""
+        kind = b"text/plain; version=0.0.4; charset=utf-8"
+        await send_bytes(send, 200, kind, self._metrics.render())
+
+    async def explain(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say what would happen to a text, or to the posted body of a completion."""
+        if scope["method"] == "POST":
+            headers = dict(scope["headers"])
+            body = await read_body(headers, receive, self._settings.server.max_body_bytes)
+            try:
+                value = orjson.loads(b"" if isinstance(body, Unread) else body)
+            except orjson.JSONDecodeError:
+                value = None
+            call = read_call(headers, value) if isinstance(value, dict) else None
+        else:
+            query = parse_qs(scope["query_string"].decode("latin-1"))
+            text, turn = query.get("text", [""])[0], query.get("turn", ["0"])[0]
+            session = query.get("session", [""])[0]
+            known = text and turn.isdigit() and len(turn) < 6
+            call = first_call(text, int(turn), session) if known else None
+        if call is None:
+            await send_json(send, 400, _EXPLAIN_HELP)
+            return
+        found = await explain(call, self._specialists, self._conductor)
+        await send_json(send, 200, orjson.dumps(found))
+
+    async def reload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the registry and the rollouts again, now."""
+        await self._specialists.refresh(force=True)
+        loaded = sorted(self._specialists.now.loading.specialists)
+        state = {"loaded": loaded, "problems": self._problems()}
+        await send_json(send, 200, orjson.dumps(state))

@@ -1,0 +1,226 @@
+"""What does Hermes want with this request?
+
+Pure: headers and a parsed body go in, a ``Call`` comes out. The plugin's headers
+decide where they are present; without them the shape of the conversation does.
+In doubt a call is not a first call, and so goes to the upstream. Knows nothing
+about specialists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hermes_apprentice.domain.exchange import typed_by_a_person, user_text
+from hermes_apprentice.domain.routing import CallKind
+
+SESSION = b"x-hermes-session-id"
+CALL_NUMBER = b"x-hermes-api-call"
+PLATFORM = b"x-hermes-platform"
+
+_REVIEW = "Review the conversation above"
+_CRON = "[IMPORTANT: You are running as a scheduled cron job"
+# The end of the system prompt that Hermes' delegate tool gives to a subagent.
+_SUBAGENT = "Your response is returned to the parent agent"
+_LONGEST_NAME = 200
+_PLATFORM_KINDS = {
+    "cron": CallKind.CRON,
+    "subagent": CallKind.SUBAGENT,
+    "curator": CallKind.REVIEW,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request for a chat completion, understood."""
+
+    kind: CallKind
+    """What Hermes wants."""
+
+    model: str
+    """The model it names."""
+
+    session: str
+    """Hermes' session, or a fingerprint of the conversation's beginning."""
+
+    request: str = ""
+    """What the user typed; empty unless it is a first call."""
+
+    turn_index: int = 0
+    """How many user turns came before it."""
+
+    stream: bool = False
+    """Whether the answer must be streamed."""
+
+    include_usage: bool = False
+    """Whether the stream must end with the token counts."""
+
+    max_tokens: int | None = None
+    """The longest answer allowed, if the request says so."""
+
+    refusal: str | None = None
+    """A fixed word: why no specialist may answer a first call, such as ``attachment``."""
+
+
+def read_call(headers: Mapping[bytes, bytes], body: Mapping[str, Any]) -> Call:
+    """Understand a request.
+
+    Args:
+        headers: By lower-case name.
+        body: The parsed JSON object; nothing about its contents is assumed.
+    """
+    messages = body.get("messages")
+    name = model_name(body)
+    if not isinstance(messages, list) or not messages:
+        return Call(kind=CallKind.OTHER, model=name, session=_tagged_session(headers))
+    position, asked = _last_user_message(messages)
+    kind = _kind(headers, body, messages, position, asked)
+    session = _tagged_session(headers) or _fingerprint(messages)
+    options = body.get("stream_options")
+    stream = body.get("stream") is True
+    return Call(
+        kind=kind,
+        model=name,
+        session=session,
+        request=user_text(asked) if kind is CallKind.FIRST else "",
+        turn_index=_turns_before(messages, position) if kind is CallKind.FIRST else 0,
+        stream=stream,
+        include_usage=stream and isinstance(options, dict) and options.get("include_usage") is True,
+        max_tokens=_limit(body),
+        refusal=_refusal(body, messages[position]) if kind is CallKind.FIRST else None,
+    )
+
+
+def model_name(body: Mapping[str, Any]) -> str:
+    """Return the model that a body names, fit to be stored: bounded, and valid Unicode."""
+    model = body.get("model")
+    if not isinstance(model, str):
+        return ""
+    return model[:_LONGEST_NAME].encode(errors="replace").decode()
+
+
+def _kind(
+    headers: Mapping[bytes, bytes],
+    body: Mapping[str, Any],
+    messages: list[Any],
+    position: int,
+    asked: str,
+) -> CallKind:
+    if position < 0:
+        return CallKind.OTHER
+    if asked.startswith(_REVIEW):
+        return CallKind.REVIEW
+    if asked.startswith(_CRON):
+        return CallKind.CRON
+    by_platform = _PLATFORM_KINDS.get(headers.get(PLATFORM, b"").decode("latin-1").lower())
+    if by_platform is not None:
+        return by_platform
+    number = _call_number(headers)
+    if number is None and not _has_tools(body):
+        return CallKind.AUXILIARY
+    if _is_subagent(messages[0]):
+        return CallKind.SUBAGENT
+    if position != len(messages) - 1:
+        return CallKind.CONTINUATION
+    if number is not None and number != 1:
+        return CallKind.CONTINUATION
+    # Hermes writes user messages of its own, to have a cut-off answer finished.
+    return CallKind.FIRST if typed_by_a_person(asked) else CallKind.CONTINUATION
+
+
+def _call_number(headers: Mapping[bytes, bytes]) -> int | None:
+    """The number of the call within its turn, if the plugin wrote one."""
+    value = headers.get(CALL_NUMBER)
+    if value is None:
+        return None
+    # A number that is none still says that the plugin is there: not a first call.
+    return int(value) if value.isdigit() and len(value) < 6 else 0
+
+
+def _tagged_session(headers: Mapping[bytes, bytes]) -> str:
+    return headers.get(SESSION, b"").decode("latin-1")[:_LONGEST_NAME]
+
+
+def _has_tools(body: Mapping[str, Any]) -> bool:
+    return bool(body.get("tools") or body.get("functions"))
+
+
+def _is_subagent(first: Any) -> bool:
+    if not isinstance(first, dict) or first.get("role") != "system":
+        return False
+    content = first.get("content")
+    return isinstance(content, str) and _SUBAGENT in content[-1_000:]
+
+
+def _last_user_message(messages: list[Any]) -> tuple[int, str]:
+    """Return the position and text of the last user message, ``(-1, "")`` without one."""
+    for position in range(len(messages) - 1, -1, -1):
+        message = messages[position]
+        if isinstance(message, dict) and message.get("role") == "user":
+            return position, _text(message.get("content"))
+    return -1, ""
+
+
+def _turns_before(messages: list[Any], position: int) -> int:
+    return sum(
+        isinstance(message, dict)
+        and message.get("role") == "user"
+        and typed_by_a_person(_text(message.get("content")))
+        for message in messages[:position]
+    )
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    parts = (part.get("text") for part in content if isinstance(part, dict))
+    return "\n".join(part for part in parts if isinstance(part, str))
+
+
+def _fingerprint(messages: list[Any]) -> str:
+    """Name a conversation by how it began: that does not change while it goes on."""
+    digest = hashlib.blake2b(digest_size=12)
+    for message in messages:
+        if isinstance(message, dict) and message.get("role") in ("system", "user"):
+            digest.update(user_text(_text(message.get("content"))).encode(errors="replace"))
+            digest.update(b"\0")
+            if message["role"] == "user":
+                break
+    return "fp-" + digest.hexdigest()
+
+
+def _limit(body: Mapping[str, Any]) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = body.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def _refusal(body: Mapping[str, Any], message: Mapping[str, Any]) -> str | None:
+    """Say which wish of the request only the upstream can grant."""
+    content = message.get("content")
+    if isinstance(content, list) and any(
+        not isinstance(part, dict) or part.get("type") != "text" for part in content
+    ):
+        return "attachment"
+    wanted = body.get("response_format")
+    if isinstance(wanted, dict) and wanted.get("type") != "text":
+        return "response_format"
+    choice = body.get("tool_choice")
+    if choice is not None and choice not in ("auto", "none"):
+        return "tool_choice"
+    if body.get("n") not in (None, 1):
+        return "several_answers"
+    if body.get("logprobs") or body.get("top_logprobs"):
+        return "logprobs"
+    if body.get("stop"):
+        return "stop"
+    modalities = body.get("modalities")
+    if body.get("audio") or (modalities is not None and modalities != ["text"]):
+        return "modalities"
+    return None

@@ -1,0 +1,355 @@
+"""One chat completion, from the request to the ledger.
+
+The order of work: read the call, find its pattern, ask the policy, let the
+specialist answer within its deadline, and otherwise let the upstream answer the
+same request. Whatever fails on our side ends at the upstream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from hermes_apprentice.domain.money import estimate_tokens
+from hermes_apprentice.domain.routing import CallKind, Route
+from hermes_apprentice.domain.shape_inference import fits
+from hermes_apprentice.domain.specialist import Abstain, Answer
+from hermes_apprentice.router.bookkeeping import Books, Work
+from hermes_apprentice.router.breaker import Breaker
+from hermes_apprentice.router.calls import Call, model_name, read_call
+from hermes_apprentice.router.completions import Completion, as_events, as_json, error_body
+from hermes_apprentice.router.headers import for_upstream
+from hermes_apprentice.router.matcher import MatchOutcome
+from hermes_apprentice.router.metrics import Metrics
+from hermes_apprentice.router.policy import Plan, decide
+from hermes_apprentice.router.relay import Relay, with_model
+from hermes_apprentice.router.shadow import Audit, Beside, Shadow
+from hermes_apprentice.router.specialists import Loaded, Specialists
+from hermes_apprentice.router.wire import (
+    HUNG_UP,
+    Hangup,
+    Receive,
+    Scope,
+    Send,
+    Unread,
+    read_body,
+    send_json,
+)
+from hermes_apprentice.settings import RolloutSettings
+
+_PATH = "/chat/completions"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What was decided about a call before anyone answered it."""
+
+    reason: str
+    """A fixed word for the ledger."""
+
+    loaded: Loaded | None = None
+    """The specialist of the pattern that matched."""
+
+    plan: Plan | None = None
+    """What the policy says about it."""
+
+    outcome: MatchOutcome | None = None
+    """What the matcher found."""
+
+
+class Chat:
+    """Answers ``POST /v1/chat/completions``."""
+
+    def __init__(
+        self,
+        *,
+        relay: Relay,
+        specialists: Specialists,
+        shadow: Shadow,
+        books: Books,
+        metrics: Metrics,
+        rollout: RolloutSettings,
+        max_body: int,
+    ) -> None:
+        self._relay = relay
+        self._specialists = specialists
+        self._shadow = shadow
+        self._books = books
+        self._metrics = metrics
+        self._rollout = rollout
+        self._max_body = max_body
+        self._matching = Breaker(failures=3, rest=30.0)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one call."""
+        raw_headers = scope["headers"]
+        headers = dict(raw_headers)
+        body = await read_body(headers, receive, self._max_body)
+        if isinstance(body, Unread):
+            await self._refuse_unread(send, body)
+            return
+        began, at = time.perf_counter(), time.time()
+        call, parsed = _understand(headers, body)
+        if call is None:
+            text = (
+                "The body of a chat completion must be a JSON object in UTF-8; "
+                "this one could not be parsed. Nothing was sent to the upstream."
+            )
+            self._books.refused(400)
+            await send_json(send, 400, error_body(text, "invalid_request_error", "invalid_json"))
+            return
+        model = self._relay.upstream.model_for(call.model)
+        deadline = asyncio.get_running_loop().time() + self._rollout.deadline_seconds
+        work = Work(
+            request_id=self._books.new_id(),
+            call=call,
+            body=body,
+            model=model,
+            began=began,
+            at=at,
+            deadline=deadline,
+        )
+        choice = await self._choose(work)
+        route = Route.UPSTREAM
+        if choice.loaded is not None and choice.plan is not None and choice.plan.answer:
+            answer = await self._ask(choice.loaded, choice.outcome, work)
+            if isinstance(answer, Answer):
+                await self._serve(work, choice, answer, receive, send)
+                if choice.plan.audit:
+                    self._audit(work, choice, answer, raw_headers, parsed)
+                return
+            self._shadow.abstained(choice.loaded, answer.reason)
+            route, choice = Route.FALLBACK, Choice(reason=answer.reason, loaded=choice.loaded)
+        await self._pass_on(work, choice, route, raw_headers, parsed, receive, send)
+
+    async def _choose(self, work: Work) -> Choice:
+        """Decide who may answer; never raises."""
+        call, now = work.call, self._specialists.now
+        if call.kind is not CallKind.FIRST:
+            return Choice(reason="kind")
+        if call.refusal is not None:
+            return Choice(reason=call.refusal)
+        matcher = now.loading.matcher
+        if matcher is None or now.idle:
+            return Choice(reason="no_specialist")
+        if not self._matching.allows():
+            return Choice(reason="matcher_resting")
+        try:
+            async with asyncio.timeout_at(work.deadline):
+                outcome = await matcher.match(call.request, call.turn_index)
+        except Exception as error:  # the edge: without a match the upstream answers
+            self._matching.failed()
+            self._fault("matcher", error)
+            return Choice(reason="matcher_failed")
+        self._matching.succeeded()
+        if outcome.match is None:
+            return Choice(reason=outcome.reason, outcome=outcome)
+        found = now.find(outcome.match.slug)
+        if found is None:
+            return Choice(reason="not_served", outcome=outcome)
+        loaded, rollout = found
+        plan = decide(rollout, call.session, work.request_id, self._rollout.audit_share)
+        if plan.answer and not loaded.breaker.allows():
+            return Choice(reason="specialist_resting", outcome=outcome)
+        return Choice(reason=plan.reason, loaded=loaded, plan=plan, outcome=outcome)
+
+    async def _ask(
+        self, loaded: Loaded, outcome: MatchOutcome | None, work: Work
+    ) -> Answer | Abstain:
+        """Let a specialist answer within its deadline; never raises."""
+        encoding = outcome.encoding if outcome is not None else None
+        given: object
+        try:
+            async with asyncio.timeout_at(work.deadline):
+                given = await loaded.runtime.answer(work.call.request, encoding)
+        except TimeoutError:
+            given = Abstain(reason="deadline")
+        except Exception as error:  # the edge: the upstream answers instead
+            self._fault("specialist", error)
+            given = Abstain(reason="error")
+        given = _checked(loaded, given, work.call)
+        if isinstance(given, Abstain) and given.reason in ("deadline", "error"):
+            loaded.breaker.failed()
+        else:
+            loaded.breaker.succeeded()
+        result = "answered" if isinstance(given, Answer) else given.reason
+        self._metrics.specialists[loaded.slug, result] += 1
+        return given
+
+    async def _serve(
+        self, work: Work, choice: Choice, answer: Answer, receive: Receive, send: Send
+    ) -> None:
+        loaded = choice.loaded
+        assert loaded is not None
+        call = work.call
+        usage = self._books.estimate(work, answer.text)
+        completion = Completion(
+            completion_id=f"chatcmpl-{work.request_id}",
+            model=call.model,
+            text=answer.text,
+            usage=usage,
+            created=int(work.at),
+        )
+        overhead = time.perf_counter() - work.began
+        notes = [
+            *_notes(Route.SPECIALIST, loaded),
+            (b"x-apprentice-overhead-ms", b"%.3f" % (overhead * 1_000)),
+        ]
+        sent = False
+        with Hangup(receive):
+            if call.stream:
+                await _stream(send, completion, notes, call.include_usage)
+            else:
+                await send_json(send, 200, as_json(completion), notes)
+            sent = True
+        self._books.answered(work, loaded, choice.reason, usage, sent=sent, overhead=overhead)
+
+    async def _pass_on(
+        self,
+        work: Work,
+        choice: Choice,
+        route: Route,
+        raw_headers: list[tuple[bytes, bytes]],
+        parsed: dict[str, Any],
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        beside = choice.plan is not None and choice.plan.shadow
+        passage = await self._relay.forward(
+            method="POST",
+            path=_PATH,
+            headers=raw_headers,
+            body=with_model(work.body, parsed, self._relay.upstream.settings.model),
+            receive=receive,
+            send=send,
+            began=work.began,
+            notes=_notes(route, choice.loaded),
+            listen=True,
+            keep=beside,
+        )
+        self._books.passed(work, route, choice.reason, choice.loaded, passage)
+        if beside and choice.loaded is not None and passage.heard is not None:
+            self._shadow.offer(
+                Beside(
+                    loaded=choice.loaded,
+                    request=work.call.request,
+                    encoding=choice.outcome.encoding if choice.outcome is not None else None,
+                    heard=passage.heard,
+                )
+            )
+
+    def _audit(
+        self,
+        work: Work,
+        choice: Choice,
+        answer: Answer,
+        raw_headers: list[tuple[bytes, bytes]],
+        parsed: dict[str, Any],
+    ) -> None:
+        assert choice.loaded is not None
+        upstream = self._relay.upstream
+        self._shadow.offer(
+            Audit(
+                loaded=choice.loaded,
+                text=answer.text,
+                body=parsed,
+                size=len(work.body),
+                headers=for_upstream(raw_headers, upstream.api_key),
+                request_id=work.request_id,
+                session=work.call.session,
+                model=work.model,
+            )
+        )
+
+    async def _refuse_unread(self, send: Send, why: Unread) -> None:
+        if why is Unread.GONE:
+            self._books.refused(HUNG_UP)
+            return
+        self._books.refused(413)
+        text = (
+            f"The request's body is longer than {self._max_body} bytes; "
+            "raise server.max_body_bytes in settings.toml to allow it."
+        )
+        close = ((b"connection", b"close"),)
+        await send_json(send, 413, error_body(text, "invalid_request_error", "too_large"), close)
+
+    def _fault(self, part: str, error: Exception) -> None:
+        self._metrics.faults[part] += 1
+        # Types only: messages of foreign errors may quote the user's text.
+        _log.error("the %s failed with %s; the upstream answers", part, type(error).__name__)
+
+
+def _understand(
+    headers: dict[bytes, bytes], body: bytes
+) -> tuple[Call, dict[str, Any]] | tuple[None, dict[str, Any]]:
+    """Parse a body; a call of ``None`` means that it is not a JSON object."""
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and encoding.lower() != b"identity":
+        return Call(kind=CallKind.OTHER, model="", session=""), {}
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        # Python writes NaN and lone surrogates, which some endpoints accept: theirs to judge.
+        try:
+            lenient = json.loads(body)
+        except (ValueError, RecursionError):
+            return None, {}
+        if not isinstance(lenient, dict):
+            return None, {}
+        return Call(kind=CallKind.OTHER, model=model_name(lenient), session=""), lenient
+    if not isinstance(parsed, dict):
+        return None, {}
+    return read_call(headers, parsed), parsed
+
+
+def _checked(loaded: Loaded, given: object, call: Call) -> Answer | Abstain:
+    """Let through only what the pattern's clients can expect."""
+    if isinstance(given, Abstain):
+        return given
+    if not isinstance(given, Answer) or not isinstance(given.text, str):
+        return Abstain(reason="invalid")
+    try:
+        given.text.encode()
+    except UnicodeEncodeError:
+        return Abstain(reason="invalid")
+    if not fits(loaded.shape, given.text):
+        return Abstain(reason="invalid", confidence=given.confidence)
+    if call.max_tokens is not None and estimate_tokens(len(given.text)) > call.max_tokens:
+        return Abstain(reason="length", confidence=given.confidence)
+    return given
+
+
+async def _stream(
+    send: Send, completion: Completion, notes: list[tuple[bytes, bytes]], include_usage: bool
+) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [
+                (b"content-type", b"text/event-stream; charset=utf-8"),
+                (b"cache-control", b"no-cache"),
+                *notes,
+            ],
+        }
+    )
+    for event in as_events(completion, include_usage=include_usage):
+        await send({"type": "http.response.body", "body": event, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _notes(route: Route, loaded: Loaded | None) -> list[tuple[bytes, bytes]]:
+    """Return our response headers."""
+    notes = [(b"x-apprentice-route", route.value.encode())]
+    if loaded is not None:
+        notes.append((b"x-apprentice-specialist", loaded.slug.encode()))
+        notes.append((b"x-apprentice-version", str(loaded.version).encode()))
+    return notes

@@ -1,0 +1,171 @@
+"""What would happen to a request, and why, without anything happening.
+
+The same decisions as for a real call, none of their effects. Knows nothing about
+HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hermes_apprentice.domain.routing import CallKind, Route
+from hermes_apprentice.domain.specialist import Stage
+from hermes_apprentice.router.calls import Call
+from hermes_apprentice.router.conductor import Conductor
+from hermes_apprentice.router.loading import RegistrySource
+from hermes_apprentice.router.matcher import Near
+from hermes_apprentice.router.policy import decide
+from hermes_apprentice.router.rollout import Progress
+from hermes_apprentice.router.specialists import Specialists
+from hermes_apprentice.router.store import Store
+from hermes_apprentice.settings import Settings
+
+_REASONS = {
+    "kind": "only the first call of a user's turn can match",
+    "no_specialist": "no specialist is being served",
+    "no_pattern": "it is not close enough to any pattern",
+    "not_served": "its specialist is not being served",
+    "shadow": "its specialist only runs beside the upstream for now",
+    "canary": "its session is outside the share that the specialist answers",
+    "live": "its specialist is live",
+    "envelope_turn": "it comes later in a session than what the specialist learned from",
+    "envelope_length": "it is longer or shorter than what the specialist learned from",
+    "envelope_script": "it uses characters that the specialist never saw",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """One request, explained."""
+
+    kind: CallKind
+    """What kind of call it is."""
+
+    route: Route
+    """Who would be asked to answer."""
+
+    reason: str
+    """A fixed word: why."""
+
+    slug: str | None = None
+    """The specialist whose pattern it belongs to."""
+
+    version: int | None = None
+    """Its version."""
+
+    stage: Stage | None = None
+    """Its stage."""
+
+    share: float | None = None
+    """Share of the sessions it answers, 0 to 1."""
+
+    shadow: bool = False
+    """Whether the specialist would be compared with the upstream."""
+
+    nearest: tuple[Near, ...] = ()
+    """The closest patterns with scores and thresholds, closest first."""
+
+    progress: Progress | None = None
+    """What the comparisons of that specialist say, where they were read."""
+
+    problems: Mapping[str, str] | None = None
+    """What keeps specialists from being served, if anything does."""
+
+    def in_words(self) -> str:
+        """Return a few lines for a person."""
+        why = _REASONS.get(self.reason, self.reason.replace("_", " "))
+        if self.route is Route.SPECIALIST:
+            lines = [f"'{self.slug}' version {self.version} would be asked: {why}."]
+        else:
+            lines = [f"The upstream would answer: {why}."]
+        if self.stage is Stage.CANARY and self.share is not None:
+            lines.append(f"It answers {self.share:.0%} of its sessions.")
+        for near in self.nearest:
+            verdict = "reached" if near.score >= near.threshold else "not reached"
+            lines.append(
+                f"  {near.slug}: score {near.score:.3f}, threshold {near.threshold:.3f} {verdict}"
+            )
+        lines += [f"Problem: {name}: {text}" for name, text in (self.problems or {}).items()]
+        return "\n".join(lines)
+
+
+def explain_request(settings: Settings, text: str, turn_index: int = 0) -> Explanation:
+    """Explain a text as the first call of a user's turn, without a running sidecar.
+
+    Args:
+        settings: Name the database, the registry and the models to read.
+        text: What the user would type.
+        turn_index: How many user turns came before it.
+
+    Raises:
+        StorageError: The database cannot be read.
+    """
+    return asyncio.run(_explain_alone(settings, text, turn_index))
+
+
+async def _explain_alone(settings: Settings, text: str, turn_index: int) -> Explanation:
+    source, store = RegistrySource(settings), Store(settings.database_path)
+    try:
+        await store.database()
+        specialists = Specialists(source, store)
+        conductor = Conductor(store, specialists, settings.rollout)
+        await specialists.refresh()
+        return await explain(first_call(text, turn_index, ""), specialists, conductor)
+    finally:
+        await store.close()
+        source.close()
+
+
+def first_call(text: str, turn_index: int, session: str) -> Call:
+    """Return the call that Hermes would make for a user's text."""
+    return Call(kind=CallKind.FIRST, model="", session=session, request=text, turn_index=turn_index)
+
+
+async def explain(call: Call, specialists: Specialists, conductor: Conductor) -> Explanation:
+    """Explain a call that was read already."""
+    now = specialists.now
+    problems = specialists.problems or None
+
+    def upstream(
+        reason: str, nearest: tuple[Near, ...] = (), slug: str | None = None
+    ) -> Explanation:
+        return Explanation(
+            kind=call.kind,
+            route=Route.UPSTREAM,
+            reason=reason,
+            slug=slug,
+            nearest=nearest,
+            problems=problems,
+        )
+
+    if call.kind is not CallKind.FIRST:
+        return upstream("kind")
+    if call.refusal is not None:
+        return upstream(call.refusal)
+    matcher = now.loading.matcher
+    if matcher is None or now.idle:
+        return upstream("no_specialist")
+    outcome = await matcher.match(call.request, call.turn_index)
+    if outcome.match is None:
+        return upstream(outcome.reason, outcome.nearest)
+    found = now.find(outcome.match.slug)
+    if found is None:
+        return upstream("not_served", outcome.nearest, outcome.match.slug)
+    loaded, rollout = found
+    # No request, no audit: whether one is drawn depends on the request's id.
+    plan = decide(rollout, call.session, "", 0.0)
+    return Explanation(
+        kind=call.kind,
+        route=Route.SPECIALIST if plan.answer else Route.UPSTREAM,
+        reason=plan.reason,
+        slug=loaded.slug,
+        version=loaded.version,
+        stage=rollout.stage,
+        share=rollout.share,
+        shadow=plan.shadow,
+        nearest=outcome.nearest,
+        progress=conductor.progress_of(loaded.slug),
+        problems=problems,
+    )

@@ -1,0 +1,158 @@
+"""Load verified specialists and the matcher from the registry.
+
+One bad version keeps only itself out. Versions whose files have not changed are
+not loaded twice. Knows nothing about stages, shares or requests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from hermes_apprentice.domain.routing import MATCHER_FILE
+from hermes_apprentice.domain.specialist import Envelope
+from hermes_apprentice.embedding.onnx_embedder import OnnxEmbedder, open_embedder
+from hermes_apprentice.embedding.store import ModelStore
+from hermes_apprentice.errors import ApprenticeError, ArtefactError
+from hermes_apprentice.privacy.redaction import Redactor
+from hermes_apprentice.registry.registry import MATCHER_FOLDER, Registry
+from hermes_apprentice.registry.signing import load_or_create_keys
+from hermes_apprentice.router.matcher import EmbeddingMatcher
+from hermes_apprentice.router.specialists import Loaded, Loading
+from hermes_apprentice.serving.cpu import load_runtime
+from hermes_apprentice.settings import Settings
+from hermes_apprentice.statistics.open_set import OpenSetModel
+
+EMBEDDER_DETAIL = "embedder"
+"""The entry in a matcher's details that names the embedder it was fitted on."""
+
+THREADS = 2
+"""Threads that compute matches and answers."""
+
+_Files = tuple[tuple[str, int, int], ...]
+
+
+class RegistrySource:
+    """Loads from the registry, the key folder and the model store of the settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="apprentice-model")
+        self._embedder: OnnxEmbedder | None = None
+        self._redactor: Redactor | None = None
+        self._kept: dict[str, tuple[_Files, Loaded, Envelope]] = {}
+
+    def close(self) -> None:
+        """Give the threads back; what they are doing is finished first."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def stamp(self, wanted: Mapping[str, int]) -> object:
+        """Return names, times and sizes of all files that ``load`` would read."""
+        root = self._settings.registry_dir
+        return (
+            _files(root / MATCHER_FOLDER),
+            *((slug, _files(root / slug / str(version))) for slug, version in wanted.items()),
+            _files(self._settings.keys_dir),
+        )
+
+    def load(self, wanted: Mapping[str, int]) -> Loading:
+        """Load and verify versions and the newest matcher."""
+        if not wanted:
+            self._kept.clear()
+            return Loading()
+        try:
+            keys = load_or_create_keys(self._settings.keys_dir)
+            registry = Registry(self._settings.registry_dir, keys)
+        except ApprenticeError as error:
+            return Loading(problems={"registry": str(error)})
+        try:
+            embedder = self._open_embedder()
+        except ApprenticeError as error:
+            return Loading(problems={"embedder": str(error)})
+        problems: dict[str, str] = {}
+        kept: dict[str, tuple[_Files, Loaded, Envelope]] = {}
+        for slug, version in wanted.items():
+            try:
+                kept[slug] = self._load_one(registry, embedder, slug, version)
+            except ApprenticeError as error:
+                problems[slug] = str(error)
+        self._kept = kept
+        try:
+            model = _open_matcher(registry, embedder)
+        except ApprenticeError as error:
+            return Loading(problems={**problems, "matcher": str(error)})
+        for slug in kept:
+            if slug not in model.classes:
+                problems[slug] = "the matcher does not know it yet; run: apprentice tick"
+        matcher = EmbeddingMatcher(
+            embedder=embedder,
+            model=model,
+            envelopes={slug: envelope for slug, (_, _, envelope) in kept.items()},
+            executor=self._executor,
+        )
+        return Loading(
+            specialists={slug: loaded for slug, (_, loaded, _) in kept.items()},
+            matcher=matcher,
+            problems=problems,
+        )
+
+    def _load_one(
+        self, registry: Registry, embedder: OnnxEmbedder, slug: str, version: int
+    ) -> tuple[_Files, Loaded, Envelope]:
+        files = _files(self._settings.registry_dir / slug / str(version))
+        before = self._kept.get(slug)
+        if before is not None and before[0] == files and before[1].version == version:
+            return before
+        registered = registry.open_version(slug, version)
+        runtime = load_runtime(registered, embedder, self._open_redactor, self._executor)
+        manifest = registered.manifest
+        loaded = Loaded(slug=slug, version=version, shape=manifest.shape, runtime=runtime)
+        return files, loaded, manifest.envelope
+
+    def _open_embedder(self) -> OnnxEmbedder:
+        if self._embedder is None:
+            store = ModelStore(self._settings.models_dir)
+            # Never fetched from here: the sidecar must start without a network.
+            embedder = open_embedder(store, self._settings.models.embedder, pull=False)
+            embedder.load()
+            self._embedder = embedder
+        return self._embedder
+
+    def _open_redactor(self) -> Redactor:
+        if self._redactor is None:
+            redactor = Redactor()
+            redactor.load()
+            self._redactor = redactor
+        return self._redactor
+
+
+def _open_matcher(registry: Registry, embedder: OnnxEmbedder) -> OpenSetModel:
+    registered = registry.open_matcher()
+    if registered.details.get(EMBEDDER_DETAIL) != embedder.digest:
+        raise ArtefactError("the matcher was fitted on another embedder; run: apprentice tick")
+    if MATCHER_FILE not in registered.files:
+        raise ArtefactError("the matcher has an unknown layout; run: apprentice tick")
+    model = OpenSetModel.from_bytes(registered.files[MATCHER_FILE])
+    if model.dimension != embedder.dimension:
+        raise ArtefactError("the matcher does not fit the embedder; run: apprentice tick")
+    return model
+
+
+def _files(folder: Path) -> _Files:
+    """Return path, time and size of every file below a folder, sorted."""
+    found = []
+    pending = [folder]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(Path(entry.path))
+                    else:
+                        status = entry.stat(follow_symlinks=False)
+                        found.append((entry.path, status.st_mtime_ns, status.st_size))
+        except OSError as error:
+            found.append((str(error), 0, 0))
+    return tuple(sorted(found))

@@ -1,0 +1,130 @@
+"""Does a request belong to a pattern?
+
+A cascade: a length or script that no specialist may answer ends it at once; then
+one embedding and one model over all patterns and other traffic; then the
+envelope of the pattern that was found. Knows nothing about stages or shares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Protocol
+
+from hermes_apprentice.domain.routing import Match, outside
+from hermes_apprentice.domain.specialist import Envelope
+from hermes_apprentice.embedding.base import Embedder, Encoding
+from hermes_apprentice.statistics.open_set import OpenSetModel
+
+NEAREST = 3
+"""Patterns named in an explanation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """How close a pattern is."""
+
+    slug: str
+    """The pattern's specialist."""
+
+    score: float
+    """The matcher's score."""
+
+    threshold: float
+    """What the score must reach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchOutcome:
+    """What the matcher found."""
+
+    match: Match | None
+    """The pattern, or ``None``: the request is the upstream's."""
+
+    reason: str
+    """A fixed word: ``matched``, ``no_pattern``, or what lies outside an envelope."""
+
+    encoding: Encoding | None = None
+    """What the embedder saw, for the specialist to read."""
+
+    nearest: tuple[Near, ...] = ()
+    """The closest patterns, closest first."""
+
+
+class PatternMatcher(Protocol):
+    """Finds the pattern of a request."""
+
+    async def match(self, request: str, turn_index: int) -> MatchOutcome:
+        """Decide about one request.
+
+        Args:
+            request: What the user typed.
+            turn_index: How many user turns came before it.
+        """
+        ...
+
+
+class EmbeddingMatcher:
+    """The cascade described above."""
+
+    def __init__(
+        self,
+        *,
+        embedder: Embedder,
+        model: OpenSetModel,
+        envelopes: Mapping[str, Envelope],
+        executor: Executor,
+    ) -> None:
+        self._embedder = embedder
+        self._model = model
+        self._envelopes = dict(envelopes)
+        self._executor = executor
+
+    async def match(self, request: str, turn_index: int) -> MatchOutcome:
+        """Decide about one request; the embedder runs off the event loop."""
+        rejected = self.prefilter(request, turn_index)
+        if rejected is not None:
+            return MatchOutcome(match=None, reason=rejected)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._decide, request, turn_index)
+
+    def prefilter(self, request: str, turn_index: int) -> str | None:
+        """Return why no specialist may answer, before anything is computed."""
+        reasons = set()
+        for envelope in self._envelopes.values():
+            reason = outside(envelope, request, turn_index)
+            if reason is None:
+                return None
+            reasons.add(reason)
+        return f"envelope_{min(reasons)}" if reasons else "no_pattern"
+
+    def _decide(self, request: str, turn_index: int) -> MatchOutcome:
+        encoding = self._embedder.encode([request])[0]
+        scores = self._model.scores(encoding.embedding)[0]
+        order = scores.argsort()[::-1][:NEAREST]
+        nearest = tuple(
+            Near(
+                self._model.classes[index],
+                float(scores[index]),
+                float(self._model.thresholds[index]),
+            )
+            for index in order
+        )
+        best = nearest[0]
+        reason = "matched"
+        if not best.score >= best.threshold:  # not a number is no match either
+            reason = "no_pattern"
+        elif best.slug not in self._envelopes:
+            reason = "not_served"
+        else:
+            why = outside(self._envelopes[best.slug], request, turn_index)
+            reason = f"envelope_{why}" if why else "matched"
+        found = Match(slug=best.slug, score=best.score, threshold=best.threshold)
+        return MatchOutcome(
+            match=found if reason == "matched" else None,
+            reason=reason,
+            encoding=encoding,
+            nearest=nearest,
+        )

@@ -1,0 +1,137 @@
+"""The sidecar's counters, in Prometheus' format.
+
+Plain numbers that a request can bump in a microsecond; they become metrics only
+when somebody asks. Knows nothing about routing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+_BUCKETS = (
+    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+)  # fmt: skip
+
+
+class Histogram:
+    """Durations in fixed buckets."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_BUCKETS) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self._counts[bisect_left(_BUCKETS, seconds)] += 1
+        self._sum += seconds
+
+    def buckets(self) -> tuple[list[tuple[str, float]], float]:
+        """Return cumulative counts by upper edge, and the sum."""
+        running, found = 0, []
+        for edge, count in zip((*map(str, _BUCKETS), "+Inf"), self._counts, strict=True):
+            running += count
+            found.append((edge, float(running)))
+        return found, self._sum
+
+
+class Metrics:
+    """Every counter of one sidecar."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[tuple[str, str, str]] = Counter()
+        """By kind of call, route and status."""
+
+        self.overhead: dict[str, Histogram] = {}
+        """Our own time, by route."""
+
+        self.latency: dict[str, Histogram] = {}
+        """Time until the last byte, by route."""
+
+        self.specialists: Counter[tuple[str, str]] = Counter()
+        """What a specialist did with a request, by slug and result."""
+
+        self.comparisons: Counter[tuple[str, str, str]] = Counter()
+        """By slug, origin and result."""
+
+        self.upstream_problems: Counter[str] = Counter()
+        """Upstream calls that failed, by what happened."""
+
+        self.faults: Counter[str] = Counter()
+        """Failures on our side that a request survived, by part."""
+
+        self.in_flight = 0
+        """Requests being worked on."""
+
+        self.gauges: Callable[[], dict[str, float]] = dict
+        """Asked for further values when somebody looks."""
+
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def call(self, kind: str, route: str, status: int, overhead: float, latency: float) -> None:
+        """Count one call; durations in seconds."""
+        self.calls[kind, route, str(status)] += 1
+        if route not in self.overhead:
+            self.overhead[route], self.latency[route] = Histogram(), Histogram()
+        self.overhead[route].observe(overhead)
+        self.latency[route].observe(latency)
+
+    def render(self) -> bytes:
+        """Return the text that Prometheus reads."""
+        return bytes(generate_latest(self._registry))
+
+    def collect(self) -> Iterator[Any]:
+        """Yield the metrics; called by the registry."""
+        yield _counter("calls", "Routed calls.", ("kind", "route", "status"), self.calls)
+        yield _counter(
+            "specialist_requests",
+            "What specialists did with requests.",
+            ("slug", "result"),
+            self.specialists,
+        )
+        yield _counter(
+            "comparisons",
+            "Specialist beside upstream.",
+            ("slug", "origin", "result"),
+            self.comparisons,
+        )
+        yield _counter(
+            "upstream_problems",
+            "Upstream calls that failed.",
+            ("problem",),
+            {(name,): count for name, count in self.upstream_problems.items()},
+        )
+        yield _counter(
+            "faults",
+            "Failures of our own that the upstream made up for.",
+            ("part",),
+            {(name,): count for name, count in self.faults.items()},
+        )
+        for name, text, histograms in (
+            ("overhead_seconds", "Time spent by the sidecar.", self.overhead),
+            ("latency_seconds", "Time until the last byte.", self.latency),
+        ):
+            family = HistogramMetricFamily(f"apprentice_{name}", text, labels=("route",))
+            for route, histogram in sorted(histograms.items()):
+                buckets, total = histogram.buckets()
+                family.add_metric((route,), buckets, total)
+            yield family
+        values = {"in_flight": float(self.in_flight), **self.gauges()}
+        for name, value in sorted(values.items()):
+            yield GaugeMetricFamily(f"apprentice_{name}", name.replace("_", " "), value=value)
+
+
+def _counter(
+    name: str, text: str, labels: tuple[str, ...], counts: dict[Any, int]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"apprentice_{name}", text, labels=labels)
+    for values, count in sorted(counts.items()):
+        family.add_metric(values, count)
+    return family

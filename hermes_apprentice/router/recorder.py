@@ -1,0 +1,99 @@
+"""Write the ledger and the comparisons without ever making a request wait.
+
+A request appends to a list in memory; a task of its own writes batches. While
+the database cannot be written the list grows up to a limit, and what comes after
+that is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from itertools import islice
+
+from hermes_apprentice.domain.accounting import Comparison, LedgerEntry
+from hermes_apprentice.errors import StorageError
+from hermes_apprentice.router.store import Store
+from hermes_apprentice.storage.ledger import append
+
+LIMIT = 20_000
+"""Entries, and comparisons, that wait at most."""
+
+BATCH = 1_000
+"""Entries written in one transaction."""
+
+INTERVAL = 0.25
+"""Seconds between two writes."""
+
+LAST_WRITE = 3.0
+"""Seconds to write what is left when the sidecar stops."""
+
+
+class Recorder:
+    """Collects entries and comparisons and writes them in batches."""
+
+    def __init__(self, store: Store, limit: int = LIMIT) -> None:
+        self.dropped_entries = 0
+        self.dropped_comparisons = 0
+        self.problem = ""
+        self._store = store
+        self._limit = limit
+        self._entries: deque[LedgerEntry] = deque()
+        self._comparisons: deque[Comparison] = deque()
+        self._writing = asyncio.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """Entries and comparisons that are not written yet."""
+        return len(self._entries) + len(self._comparisons)
+
+    def entry(self, entry: LedgerEntry) -> None:
+        """Record one routed call."""
+        if len(self._entries) >= self._limit:
+            self.dropped_entries += 1
+        else:
+            self._entries.append(entry)
+
+    def comparison(self, comparison: Comparison) -> None:
+        """Record one comparison."""
+        if len(self._comparisons) >= self._limit:
+            self.dropped_comparisons += 1
+        else:
+            self._comparisons.append(comparison)
+
+    async def run(self) -> None:
+        """Write batches until cancelled, then what is left."""
+        try:
+            while True:
+                await asyncio.sleep(INTERVAL)
+                await self.write()
+        except asyncio.CancelledError:
+            try:
+                async with asyncio.timeout(LAST_WRITE):
+                    await self.write()
+            except TimeoutError:
+                self.problem = f"{self.waiting} entries were not written in time"
+            raise
+
+    async def write(self) -> bool:
+        """Write what waits now, not what arrives meanwhile; returns whether it worked."""
+        async with self._writing:
+            longest = max(len(self._entries), len(self._comparisons))
+            for _ in range(0, longest, BATCH):
+                entries = list(islice(self._entries, BATCH))
+                comparisons = list(islice(self._comparisons, BATCH))
+                try:
+                    await append(await self._store.database(), entries, comparisons)
+                except StorageError as error:
+                    self.problem = str(error)
+                    return False
+                except (OverflowError, ValueError):
+                    # Something no table can hold; it must not block what comes after it.
+                    self.dropped_entries += len(entries)
+                    self.dropped_comparisons += len(comparisons)
+                for _ in entries:
+                    self._entries.popleft()
+                for _ in comparisons:
+                    self._comparisons.popleft()
+            self.problem = ""
+            return True

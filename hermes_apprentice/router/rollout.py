@@ -1,0 +1,151 @@
+"""Whether a specialist may take its next step, stays, or is taken out.
+
+Pure: a rollout and its comparisons go in, the next rollout comes out. Evidence
+may be looked at after every request without losing its meaning; see
+``statistics.sequential`` for why. Only answers that could be compared count:
+abstentions, failures and timeouts are no evidence for anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hermes_apprentice.domain.routing import Rollout
+from hermes_apprentice.domain.specialist import Stage
+from hermes_apprentice.settings import RolloutSettings
+from hermes_apprentice.statistics.sequential import (
+    confidence_lower,
+    evidence_above,
+    evidence_below,
+)
+from hermes_apprentice.storage.rollouts import Notice, Seen
+
+RUN_LENGTH = 2_000
+"""Comparisons between two false alarms of the drift detector, at least and on average, for a
+specialist whose agreement is exactly the target; a better one alarms more rarely."""
+
+DRIFT_WINDOW = 250
+"""Latest comparisons that the drift detector looks back on."""
+
+_ACTIVE = (Stage.SHADOW, Stage.CANARY, Stage.LIVE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What the comparisons say about a version."""
+
+    compared: int
+    """Comparable answers since the version was registered."""
+
+    agreed: int
+    """Those that equalled the upstream's."""
+
+    new: int
+    """Comparable answers since the present share began."""
+
+    evidence: float
+    """E-value that agreement is above the target."""
+
+    needed: float
+    """E-value that a step takes: one over the accepted chance of a wrong promotion."""
+
+    lower: float
+    """Lower bound of the agreement that holds at all times together."""
+
+    drift: float
+    """Evidence that agreement has fallen below the target; `RUN_LENGTH` is an alarm."""
+
+
+def progress(rollout: Rollout, history: Sequence[Seen], settings: RolloutSettings) -> Progress:
+    """Sum up the comparisons of a version, oldest first."""
+    agreed = sum(seen.agreed for seen in history)
+    return Progress(
+        compared=len(history),
+        agreed=agreed,
+        new=sum(seen.at >= rollout.step_started_at for seen in history),
+        evidence=evidence_above(agreed, len(history), settings.target_agreement),
+        needed=1 / settings.alpha,
+        lower=confidence_lower(agreed, len(history), settings.alpha),
+        drift=drift_evidence([seen.agreed for seen in history], settings.target_agreement),
+    )
+
+
+def drift_evidence(agreed: Sequence[bool], target: float) -> float:
+    """Return the evidence that agreement fell below the target at some point.
+
+    The sum, over every point at which a fall may have begun, of the evidence since then
+    (a Shiryaev-Roberts e-detector; Shin, Ramdas and Rinaldo, "E-detectors", 2022). While
+    agreement stays at or above the target, an alarm at ``RUN_LENGTH`` comes after at least that
+    many comparisons on average.
+    """
+    total, successes, trials = 0.0, 0, 0
+    for one in reversed(agreed[-DRIFT_WINDOW:]):
+        successes += one
+        trials += 1
+        total += evidence_below(successes, trials, target)
+    return total
+
+
+def next_rollout(
+    rollout: Rollout, seen: Progress, settings: RolloutSettings, now: float
+) -> Rollout | None:
+    """Return where a rollout goes from here, or ``None`` when it stays.
+
+    An alarm takes a specialist out even when the operator has stopped automatic steps:
+    that only returns requests to the upstream.
+    """
+    if rollout.stage not in _ACTIVE:
+        return None
+    figures = f"{seen.agreed} of {seen.compared} answers equal the upstream's"
+    if seen.drift >= RUN_LENGTH:
+        return replace(
+            rollout,
+            stage=Stage.QUARANTINED,
+            share=0.0,
+            step_started_at=now,
+            reason=f"agreement fell below {settings.target_agreement:.0%}: {figures}",
+        )
+    if rollout.stage is Stage.LIVE or rollout.held or not settings.auto_advance:
+        return None
+    if (
+        seen.evidence < seen.needed
+        or seen.new < settings.min_step_comparisons
+        or now - rollout.step_started_at < settings.min_step_seconds
+    ):
+        return None
+    stage, share = _step_after(rollout, settings.steps)
+    return replace(
+        rollout,
+        stage=stage,
+        share=share,
+        step_started_at=now,
+        reason=f"{figures}; agreement is at least {seen.lower:.0%}",
+    )
+
+
+def notice_of(before: Rollout, after: Rollout) -> Notice | None:
+    """Return what the operator is told about a step: only where something starts or ends."""
+    name = f"'{after.slug}' version {after.version}"
+    if after.stage is Stage.QUARANTINED:
+        text = (
+            f"{name} was taken out of service: {after.reason}. "
+            "The upstream answers these requests again; train it anew, or retire it."
+        )
+    elif after.stage is Stage.LIVE:
+        text = f"{name} is live: {after.reason}. A small share stays audited."
+    elif before.stage is Stage.SHADOW:
+        text = f"{name} now answers {after.share:.0%} of its requests: {after.reason}."
+    else:
+        return None
+    key = f"rollout:{after.slug}:{after.version}:{after.stage}:{after.step_started_at:.3f}"
+    return Notice(topic=f"specialist:{after.slug}", key=key, text=text)
+
+
+def _step_after(rollout: Rollout, steps: tuple[float, ...]) -> tuple[Stage, float]:
+    share = rollout.share if rollout.stage is Stage.CANARY else 0.0
+    for step in steps:
+        if share < step < 1.0:
+            return Stage.CANARY, step
+    # With all of the traffic there is nothing left to compare for free: that is live, audited.
+    return Stage.LIVE, 1.0

@@ -1,0 +1,306 @@
+"""Start and stop the sidecar.
+
+Builds every part, binds, and takes everything down in order. Whatever is broken
+on our side when it starts (database, registry, embedder, prices) is reported and
+left out: requests reach the upstream all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from hermes_apprentice.errors import ApprenticeError, ConfigError
+from hermes_apprentice.ledger.prices import load_prices
+from hermes_apprentice.router.admin import is_local
+from hermes_apprentice.router.app import App, Parts, create_app
+from hermes_apprentice.router.bookkeeping import Books
+from hermes_apprentice.router.conductor import Conductor
+from hermes_apprentice.router.costing import Costing, PriceOf
+from hermes_apprentice.router.loading import RegistrySource
+from hermes_apprentice.router.metrics import Metrics
+from hermes_apprentice.router.recorder import Recorder
+from hermes_apprentice.router.shadow import Shadow
+from hermes_apprentice.router.specialists import Source, Specialists
+from hermes_apprentice.router.store import Store
+from hermes_apprentice.router.upstream import Upstream
+from hermes_apprentice.settings import Settings
+from hermes_apprentice.storage.files import write_atomically
+
+FIRST_LOAD_SECONDS = 10.0
+"""How long the start waits for specialists; after that they join while it runs."""
+
+GRACE_SECONDS = 10
+"""How long running answers may take when the sidecar stops."""
+
+LAST_COMPARISONS = 1.0
+"""Seconds for comparisons that wait when the sidecar stops."""
+
+RESTART_SECONDS = 1.0
+"""Pause before a background task that failed is started again."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecar:
+    """A sidecar that is listening."""
+
+    url: str
+    """Where, without a trailing slash; the OpenAI endpoint is below ``/v1``."""
+
+    app: App
+    """What it runs."""
+
+    @property
+    def parts(self) -> Parts:
+        """What it consists of."""
+        return self.app.parts
+
+
+def serve(settings: Settings, ready: Callable[[str], None] | None = None) -> None:
+    """Run the sidecar until SIGTERM or SIGINT.
+
+    Args:
+        settings: Everything that can be set.
+        ready: Called with the URL once it listens.
+
+    Raises:
+        ConfigError: The address cannot be used.
+    """
+    _run(_serve_until_signal(settings, ready))
+
+
+async def _serve_until_signal(settings: Settings, ready: Callable[[str], None] | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    async with running_sidecar(settings) as sidecar:
+        _spare_the_collector()
+        with _announced(settings, sidecar.url):
+            if ready is not None:
+                ready(sidecar.url)
+            await stop.wait()
+            _log.info("stopping")
+
+
+@contextlib.asynccontextmanager
+async def running_sidecar(
+    settings: Settings, *, source: Source | None = None, price_of: PriceOf | None = None
+) -> AsyncIterator[Sidecar]:
+    """Run a sidecar inside the present event loop, for as long as the block lasts.
+
+    Args:
+        settings: Everything that can be set; port 0 takes a free one.
+        source: Where specialists come from, instead of the registry.
+        price_of: What models cost, instead of the price table.
+
+    Raises:
+        ConfigError: The address cannot be used.
+    """
+    listener = _bind(settings)
+    try:
+        problems: dict[str, str] = {}
+        costing = Costing(price_of or _prices(settings, problems))
+        metrics, store = Metrics(), Store(settings.database_path)
+        recorder = Recorder(store)
+        key, variable = settings.upstream_api_key, settings.upstream.api_key_env
+        if key is None and variable:
+            problems["upstream_key"] = f"{variable} is not set, so no key is sent upstream"
+        upstream = Upstream(settings.upstream, key.get_secret_value() if key else None)
+        own = RegistrySource(settings) if source is None else None
+        specialists = Specialists(own if source is None else source, store)  # type: ignore[arg-type]
+        conductor = Conductor(store, specialists, settings.rollout)
+        shadow = Shadow(
+            upstream=upstream,
+            recorder=recorder,
+            costing=costing,
+            metrics=metrics,
+            deadline=settings.rollout.deadline_seconds,
+        )
+        app = create_app(
+            Parts(
+                settings=settings,
+                upstream=upstream,
+                specialists=specialists,
+                conductor=conductor,
+                shadow=shadow,
+                recorder=recorder,
+                books=Books(recorder, costing, metrics),
+                metrics=metrics,
+                problems=problems,
+            )
+        )
+    except BaseException:
+        listener.close()
+        raise
+    async with contextlib.AsyncExitStack() as stack:
+        if own is not None:
+            stack.callback(own.close)
+        stack.push_async_callback(store.close)
+        await upstream.start()
+        stack.push_async_callback(upstream.close)
+        for name, work in (
+            ("recorder", recorder.run),
+            ("specialists", specialists.run),
+            ("conductor", conductor.run),
+            ("shadow", shadow.run),
+        ):
+            await stack.enter_async_context(_kept_running(name, work, metrics))
+        await _first_load(specialists)
+        stack.push_async_callback(_settle, shadow)
+        url = await stack.enter_async_context(_listening(app, listener))
+        yield Sidecar(url=url, app=app)
+
+
+def _bind(settings: Settings) -> socket.socket:
+    host, port = settings.server.host, settings.server.port
+    if not is_local(host):
+        raise ConfigError(
+            f"server.host is {host}: anything but this machine's own addresses needs tenants, "
+            "so that nobody else can spend your money. Use 127.0.0.1."
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2_048)
+    except OSError as error:
+        raise ConfigError(
+            f"The sidecar cannot listen on {host}:{port}: {error.strerror}. "
+            "Stop what uses the port, or set another one as server.port."
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _prices(settings: Settings, problems: dict[str, str]) -> PriceOf:
+    try:
+        return load_prices(settings.prices_path).price_of
+    except ConfigError as error:
+        problems["prices"] = str(error)
+        return lambda model: None
+
+
+async def _first_load(specialists: Specialists) -> None:
+    """Wait for the first snapshot, but not for ever."""
+    loading = asyncio.ensure_future(specialists.refresh())
+    await asyncio.wait({loading}, timeout=FIRST_LOAD_SECONDS)
+
+
+async def _settle(shadow: Shadow) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LAST_COMPARISONS):
+            await shadow.settle()
+
+
+@contextlib.asynccontextmanager
+async def _kept_running(
+    name: str, work: Callable[[], Awaitable[None]], metrics: Metrics
+) -> AsyncIterator[None]:
+    """Run a background task, again after a pause if it fails, until the block ends."""
+
+    async def keep() -> None:
+        while True:
+            try:
+                await work()
+            except Exception:  # the edge: a failed task must not end the sidecar
+                metrics.faults[name] += 1
+                _log.exception("the %s failed and is started again", name)
+                await asyncio.sleep(RESTART_SECONDS)
+
+    task = asyncio.create_task(keep(), name=f"apprentice-{name}")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: whoever runs the sidecar decides about them."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _listening(app: Any, listener: socket.socket) -> AsyncIterator[str]:
+    """Answer requests on a socket and give its URL; requests that run are finished."""
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            loop="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            backlog=2_048,
+            # Longer than any client keeps a connection, so that the client closes it first.
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+    host, port = listener.getsockname()[:2]
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="apprentice-server")
+    try:
+        while not server.started:
+            if task.done():
+                task.result()
+                raise ApprenticeError("The sidecar stopped while it was starting.")
+            await asyncio.sleep(0.005)
+        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        await asyncio.wait({task})
+        listener.close()
+
+
+@contextlib.contextmanager
+def _announced(settings: Settings, url: str) -> Iterator[None]:
+    """Leave a note where the sidecar listens, for the other commands."""
+    path = settings.home / "sidecar.json"
+    note = {"pid": os.getpid(), "url": url, "started_at": time.time()}
+    try:
+        write_atomically(path, json.dumps(note).encode())
+    except OSError as error:
+        _log.error("%s cannot be written: %s", path, error)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(path.read_bytes()).get("pid") == os.getpid():
+                path.unlink()
+
+
+def _spare_the_collector() -> None:
+    """Keep the garbage collector from walking, during requests, over all that was imported."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+def _run(main: Any) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main)

@@ -1,0 +1,231 @@
+"""Compare a specialist with the upstream, off the response path.
+
+Free direction: where the upstream answered, the specialist is run beside it.
+Audit: where the specialist answered, the upstream is asked as well, and paid.
+Both wait in one bounded queue; what does not fit is dropped and counted. An
+answer that is missing on either side is missing data and not a disagreement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from multidict import CIMultiDict
+
+from hermes_apprentice.domain.accounting import Comparison, LedgerEntry, Origin
+from hermes_apprentice.domain.evaluation import agrees
+from hermes_apprentice.domain.routing import CallKind, Route
+from hermes_apprentice.domain.specialist import Abstain, Answer
+from hermes_apprentice.embedding.base import Encoding
+from hermes_apprentice.errors import UpstreamError
+from hermes_apprentice.router.costing import Costing
+from hermes_apprentice.router.metrics import Metrics
+from hermes_apprentice.router.recorder import Recorder
+from hermes_apprentice.router.specialists import Loaded
+from hermes_apprentice.router.tap import Heard
+from hermes_apprentice.router.upstream import Upstream
+
+QUEUE = 256
+"""Comparisons that wait at most."""
+
+WORKERS = 2
+"""Comparisons made at the same time."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """The upstream answered; run the specialist."""
+
+    loaded: Loaded
+    """The specialist."""
+
+    request: str
+    """What the user typed."""
+
+    encoding: Encoding | None
+    """What the embedder saw."""
+
+    heard: Heard
+    """The upstream's answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """The specialist answered; ask the upstream."""
+
+    loaded: Loaded
+    """The specialist."""
+
+    text: str
+    """Its answer."""
+
+    body: dict[str, Any]
+    """The client's request."""
+
+    size: int
+    """Its length in bytes."""
+
+    headers: CIMultiDict[str]
+    """Headers for the upstream."""
+
+    request_id: str
+    """Name of the answered call."""
+
+    session: str
+    """Hermes' session."""
+
+    model: str
+    """The model's name upstream."""
+
+
+class Shadow:
+    """Makes comparisons in the background."""
+
+    def __init__(
+        self,
+        *,
+        upstream: Upstream,
+        recorder: Recorder,
+        costing: Costing,
+        metrics: Metrics,
+        deadline: float,
+        clock: Callable[[], float] = time.time,
+        limit: int = QUEUE,
+    ) -> None:
+        self.dropped = 0
+        self._upstream = upstream
+        self._recorder = recorder
+        self._costing = costing
+        self._metrics = metrics
+        self._deadline = deadline
+        self._clock = clock
+        self._queue: asyncio.Queue[Beside | Audit] = asyncio.Queue(limit)
+
+    @property
+    def waiting(self) -> int:
+        """Comparisons that are not made yet."""
+        return self._queue.qsize()
+
+    def offer(self, job: Beside | Audit) -> bool:
+        """Queue a comparison; returns whether there was room for it."""
+        try:
+            self._queue.put_nowait(job)
+        except asyncio.QueueFull:
+            self.dropped += 1
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Make comparisons until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(self._work())
+
+    async def settle(self) -> None:
+        """Wait until every comparison that was offered is made."""
+        await self._queue.join()
+
+    async def _work(self) -> None:
+        while True:
+            job = await self._queue.get()
+            try:
+                await (self._beside(job) if isinstance(job, Beside) else self._audit(job))
+            except Exception:  # the edge: one comparison must not end the others
+                self._metrics.faults["shadow"] += 1
+                _log.exception("a comparison failed")
+            finally:
+                self._queue.task_done()
+
+    async def _beside(self, job: Beside) -> None:
+        loaded, heard = job.loaded, job.heard
+        if heard.text is None and not heard.tools:
+            self._record(loaded, Origin.SHADOW, None, answered=False, reason="no_upstream_answer")
+            return
+        try:
+            async with asyncio.timeout(self._deadline):
+                given = await loaded.runtime.answer(job.request, job.encoding)
+        except TimeoutError:
+            given = Abstain(reason="deadline")
+        except Exception:  # the edge: whatever a runtime does, it is missing data
+            self._metrics.faults["specialist"] += 1
+            _log.exception("%s failed in shadow", loaded.slug)
+            given = Abstain(reason="error")
+        if isinstance(given, Answer):
+            self.compare(loaded, Origin.SHADOW, given.text, heard)
+        else:
+            self._record(loaded, Origin.SHADOW, None, answered=False, reason=given.reason)
+
+    async def _audit(self, job: Audit) -> None:
+        began = time.perf_counter()
+        status, heard = 502, None
+        try:
+            status, heard = await self._upstream.ask(job.body, job.headers)
+        except UpstreamError as error:
+            _log.warning("an audit of %s failed: %s", job.loaded.slug, error)
+        usage = heard.usage if heard is not None else None
+        if usage is not None:
+            self._costing.observe(job.model, job.size, usage, first=True)
+        self._recorder.entry(
+            LedgerEntry(
+                at=self._clock(),
+                request_id=job.request_id,
+                session=job.session,
+                call_kind=CallKind.FIRST,
+                route=Route.AUDIT,
+                reason="audit",
+                slug=job.loaded.slug,
+                version=job.loaded.version,
+                model=job.model,
+                status=status,
+                prompt_tokens=usage.prompt_tokens if usage else 0,
+                cached_tokens=usage.cached_tokens if usage else 0,
+                completion_tokens=usage.completion_tokens if usage else 0,
+                cost=self._costing.charge(job.model, usage) if usage else None,
+                latency_ms=(time.perf_counter() - began) * 1_000,
+            )
+        )
+        if heard is None or status != 200:
+            self._record(job.loaded, Origin.AUDIT, None, answered=True, reason="no_upstream_answer")
+        else:
+            self.compare(job.loaded, Origin.AUDIT, job.text, heard)
+
+    def compare(self, loaded: Loaded, origin: Origin, text: str, heard: Heard) -> None:
+        """Record whether an answer equals the upstream's.
+
+        An upstream that called tools instead did something that no specialist can:
+        that is a disagreement.
+        """
+        if heard.text is None and not heard.tools:
+            self._record(loaded, origin, None, answered=True, reason="no_upstream_answer")
+            return
+        agreed = heard.text is not None and agrees(loaded.shape, text, heard.text)
+        reason = "tools" if heard.tools else ""
+        self._record(loaded, origin, agreed, answered=True, reason=reason)
+
+    def abstained(self, loaded: Loaded, reason: str) -> None:
+        """Record that a specialist left a request to the upstream."""
+        self._record(loaded, Origin.SHADOW, None, answered=False, reason=reason)
+
+    def _record(
+        self, loaded: Loaded, origin: Origin, agreed: bool | None, *, answered: bool, reason: str
+    ) -> None:
+        result = {True: "agreed", False: "disagreed", None: reason}[agreed]
+        self._metrics.comparisons[loaded.slug, origin.value, result] += 1
+        self._recorder.comparison(
+            Comparison(
+                slug=loaded.slug,
+                version=loaded.version,
+                at=self._clock(),
+                origin=origin,
+                agreed=agreed,
+                answered=answered,
+                reason=reason,
+            )
+        )

@@ -1,0 +1,167 @@
+"""The specialists that are loaded right now.
+
+A snapshot that requests read without waiting; a task of its own compares it with
+the database and the registry about once a second and replaces it in one step. A
+version that cannot be loaded or verified is not in the snapshot, and so is never
+served. Knows nothing about HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from hermes_apprentice.domain.routing import Rollout
+from hermes_apprentice.domain.shape import Shape
+from hermes_apprentice.domain.specialist import Stage
+from hermes_apprentice.errors import ApprenticeError
+from hermes_apprentice.router.breaker import Breaker
+from hermes_apprentice.router.matcher import PatternMatcher
+from hermes_apprentice.router.store import Store
+from hermes_apprentice.serving.runtime import Runtime
+from hermes_apprentice.storage.rollouts import read_rollouts
+
+POLL_SECONDS = 1.0
+"""Between two looks at the database and the registry."""
+
+FAILURES = 3
+"""Failures in a row after which a specialist rests."""
+
+REST_SECONDS = 30.0
+"""How long it rests before one request tries it again."""
+
+_ACTIVE = (Stage.SHADOW, Stage.CANARY, Stage.LIVE)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """One verified version, ready to answer."""
+
+    slug: str
+    """The specialist."""
+
+    version: int
+    """Its version."""
+
+    shape: Shape
+    """What its answers must look like."""
+
+    runtime: Runtime
+    """What answers."""
+
+    breaker: Breaker = field(
+        default_factory=lambda: Breaker(failures=FAILURES, rest=REST_SECONDS), compare=False
+    )
+    """Keeps requests away while it fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """What a source could load."""
+
+    specialists: Mapping[str, Loaded] = field(default_factory=dict)
+    """The verified versions, by slug."""
+
+    matcher: PatternMatcher | None = None
+    """Finds the pattern of a request; ``None`` if there is nothing to match."""
+
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """What could not be loaded and why, by slug or part."""
+
+
+class Source(Protocol):
+    """Where specialists come from: the registry, or a test's own."""
+
+    def stamp(self, wanted: Mapping[str, int]) -> object:
+        """Return something cheap that differs when ``load`` would."""
+        ...
+
+    def load(self, wanted: Mapping[str, int]) -> Loading:
+        """Load and verify versions, by slug. Runs in a thread; may take seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What requests see; never changed, only replaced."""
+
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    """How far each specialist has come."""
+
+    loading: Loading = field(default_factory=Loading)
+    """What is loaded."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request can match anything."""
+        return self.loading.matcher is None or not self.loading.specialists
+
+    def find(self, slug: str) -> tuple[Loaded, Rollout] | None:
+        """Return a specialist with its rollout if that very version is loaded."""
+        loaded, rollout = self.loading.specialists.get(slug), self.rollouts.get(slug)
+        if loaded is None or rollout is None or loaded.version != rollout.version:
+            return None
+        return loaded, rollout
+
+
+class Specialists:
+    """Keeps the snapshot up to date."""
+
+    def __init__(self, source: Source, store: Store) -> None:
+        self.now = Snapshot()
+        self.problem = ""
+        self.source = source
+        self._store = store
+        self._stamp: object = None
+        self._wanted: dict[str, int] | None = None
+        self._refreshing = asyncio.Lock()
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Everything that keeps a specialist from being served, by slug or part."""
+        own = {"rollouts": self.problem} if self.problem else {}
+        return {**self.now.loading.problems, **own}
+
+    async def run(self) -> None:
+        """Look for changes until cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def refresh(self, *, force: bool = False) -> None:
+        """Read the rollouts, and load versions again if they or the registry changed."""
+        async with self._refreshing:
+            try:
+                found = await read_rollouts(await self._store.database())
+            except (ApprenticeError, ValueError) as error:
+                # What was known a moment ago still holds; a restart would know nothing.
+                self.problem = str(error)
+                return
+            self.problem = ""
+            rollouts = {rollout.slug: rollout for rollout in found}
+            wanted = {
+                slug: rollout.version
+                for slug, rollout in rollouts.items()
+                if rollout.stage in _ACTIVE
+            }
+            self.now = replace(self.now, rollouts=rollouts)
+            stamp = await asyncio.to_thread(self.source.stamp, wanted)
+            if not force and wanted == self._wanted and stamp == self._stamp:
+                return
+            self.now = replace(self.now, loading=await asyncio.to_thread(self._load, wanted))
+            self._wanted, self._stamp = wanted, stamp
+
+    def _load(self, wanted: Mapping[str, int]) -> Loading:
+        try:
+            loading = self.source.load(wanted)
+        except Exception as error:  # the edge: nothing of ours may stop the sidecar
+            _log.exception("specialists could not be loaded")
+            return Loading(problems={"registry": f"{type(error).__name__}: {error}"})
+        for name, problem in loading.problems.items():
+            _log.error("%s is not served: %s", name, problem)
+        return loading

@@ -1,0 +1,56 @@
+"""The sidecar's database, which may be missing, locked or broken at any time.
+
+Opened when it is first needed and again, after a rest, when it could not be.
+Knows nothing about what is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hermes_apprentice.errors import StorageError
+from hermes_apprentice.storage.aio import AsyncDatabase
+
+REST_SECONDS = 5.0
+"""Pause between two attempts to open it."""
+
+
+class Store:
+    """Gives the database, or says why it cannot."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.problem = ""
+        self._path = path
+        self._clock = clock
+        self._database: AsyncDatabase | None = None
+        self._opening = asyncio.Lock()
+        self._next_try = float("-inf")
+
+    async def database(self) -> AsyncDatabase:
+        """Return the open database.
+
+        Raises:
+            StorageError: It cannot be opened, or could not a moment ago.
+        """
+        async with self._opening:
+            if self._database is None:
+                if self._clock() < self._next_try:
+                    raise StorageError(self.problem)
+                try:
+                    self._database = await AsyncDatabase.open(self._path)
+                except StorageError as error:
+                    self._next_try = self._clock() + REST_SECONDS
+                    self.problem = str(error)
+                    raise
+                self.problem = ""
+            return self._database
+
+    async def close(self) -> None:
+        """Close it, if it is open."""
+        async with self._opening:
+            if self._database is not None:
+                await self._database.close()
+                self._database = None

@@ -1,0 +1,66 @@
+"""The ledger of routed calls and comparisons, written by the sidecar in batches.
+
+Knows nothing about prices; reading it back is the ledger's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hermes_apprentice.domain.accounting import Comparison, LedgerEntry
+from hermes_apprentice.storage.aio import AsyncDatabase
+
+_ENTRY = """
+INSERT INTO ledger (at, request_id, tenant, session, call_kind, route, slug, version, reason,
+                    model, status, prompt_tokens, cached_tokens, completion_tokens, estimated,
+                    cost, saved, overhead_ms, latency_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+_COMPARISON = """
+INSERT INTO comparisons (slug, version, at, origin, agreed, answered, reason)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+async def append(
+    database: AsyncDatabase, entries: Sequence[LedgerEntry], comparisons: Sequence[Comparison]
+) -> None:
+    """Write a batch in one transaction: all of it, or nothing.
+
+    Raises:
+        StorageError: The database is locked or cannot be written.
+    """
+    async with database.transaction() as connection:
+        if entries:
+            await connection.executemany(_ENTRY, [_entry_row(entry) for entry in entries])
+        if comparisons:
+            await connection.executemany(_COMPARISON, [_comparison_row(one) for one in comparisons])
+
+
+def _entry_row(entry: LedgerEntry) -> tuple[object, ...]:
+    return (
+        entry.at,
+        entry.request_id,
+        entry.tenant,
+        entry.session,
+        entry.call_kind,
+        entry.route,
+        entry.slug,
+        entry.version,
+        entry.reason,
+        entry.model,
+        entry.status,
+        entry.prompt_tokens,
+        entry.cached_tokens,
+        entry.completion_tokens,
+        entry.estimated,
+        entry.cost,
+        entry.saved,
+        entry.overhead_ms,
+        entry.latency_ms,
+    )
+
+
+def _comparison_row(one: Comparison) -> tuple[object, ...]:
+    return (one.slug, one.version, one.at, one.origin, one.agreed, one.answered, one.reason)

@@ -1,0 +1,168 @@
+"""The real Hermes command line through the sidecar."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from hermes_apprentice.domain.routing import CallKind, Rollout
+from hermes_apprentice.domain.shape import Shape, ShapeKind
+from hermes_apprentice.domain.specialist import Stage
+from hermes_apprentice.router.calls import read_call
+from hermes_apprentice.router.server import running_sidecar
+from hermes_apprentice.router.specialists import Loaded
+from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
+from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.rollouts import save_rollout
+from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource
+
+HERMES = Path(sys.executable).with_name("hermes")
+ASKED = "Label this ticket: the invoice shows the wrong street."
+OTHER = "Tell me something about lighthouses."
+PATIENCE = 120.0
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not HERMES.exists(), reason="hermes-agent is not installed here"),
+]
+
+CONFIG = """\
+model:
+  provider: apprentice
+  default: fake-big
+providers:
+  apprentice:
+    name: apprentice
+    base_url: {url}/v1
+    api_key: sk-invented
+    request_timeout_seconds: 60
+plugins:
+  enabled: [{plugins}]
+"""
+
+
+class StreamingUpstream:
+    """Streams one sentence, and keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.bodies.append(body)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        head = {"id": "chatcmpl-up", "object": "chat.completion.chunk", "created": 1}
+        for delta, finish in (
+            ({"role": "assistant", "content": "Lighthouses "}, None),
+            ({"content": "are tall."}, None),
+            ({}, "stop"),
+        ):
+            choice = {"index": 0, "delta": delta, "finish_reason": finish}
+            chunk = {**head, "model": "fake-big", "choices": [choice]}
+            await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        usage = {"prompt_tokens": 9_000, "completion_tokens": 4, "total_tokens": 9_004}
+        last = {**head, "model": "fake-big", "choices": [], "usage": usage}
+        await response.write(b"data: " + json.dumps(last).encode() + b"\n\ndata: [DONE]\n\n")
+        return response
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[tuple[str, StreamingUpstream]]:
+    found = StreamingUpstream()
+    app = web.Application(client_max_size=10_000_000)
+    app.router.add_post("/v1/chat/completions", found.handle)
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    yield f"http://{host}:{port}/v1", found
+    await runner.cleanup()
+
+
+async def hermes(home: Path, text: str) -> str:
+    """Run ``hermes -z`` and return what it prints."""
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")},
+        "HERMES_HOME": str(home),
+        "HOME": str(home.parent),
+    }
+    process = await asyncio.create_subprocess_exec(
+        HERMES,
+        "-z",
+        text,
+        env=environment,
+        cwd=home.parent,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+    except TimeoutError:
+        process.kill()
+        raise
+    assert process.returncode == 0, errors.decode()
+    return out.decode()
+
+
+@pytest.mark.parametrize("plugins", ["", "apprentice"], ids=["without plugin", "with plugin"])
+async def test_hermes_gets_streamed_answers_of_a_specialist_and_of_the_upstream(
+    settings: Settings, upstream: tuple[str, StreamingUpstream], plugins: str
+) -> None:
+    url, answers = upstream
+    placed = settings.model_copy(
+        update={
+            "upstream": UpstreamSettings(base_url=url, model="fake-big", api_key_env=""),
+            "server": ServerSettings(port=0),
+        }
+    )
+    shape = Shape(kind=ShapeKind.LABEL, agreement=1.0, labels=("bug", "billing"))
+    runtime = FakeRuntime({ASKED: "billing"})
+    loaded = Loaded(slug="label-ticket", version=4, shape=shape, runtime=runtime)
+    rollout = Rollout(
+        slug="label-ticket",
+        version=4,
+        stage=Stage.LIVE,
+        share=1.0,
+        held=False,
+        step_started_at=time.time(),
+        reason="",
+    )
+    with Database(placed.database_path) as database, database.transaction() as connection:
+        save_rollout(connection, rollout, 1.0)
+    source = FakeSource(FakeMatcher({ASKED: "label-ticket"}), loaded)
+    home = placed.hermes_home
+    home.mkdir(parents=True)
+    async with running_sidecar(placed, source=source) as running:
+        config = CONFIG.format(url=running.url, plugins=plugins)
+        (home / "config.yaml").write_text(config, encoding="utf-8")
+        answered = await hermes(home, ASKED)
+        passed = await hermes(home, OTHER)
+        assert await running.parts.recorder.write()
+    assert "billing" in answered
+    assert "Lighthouses are tall." in passed
+    assert runtime.asked == [ASKED]
+    assert [body["messages"][-1]["content"] for body in answers.bodies] == [OTHER]
+    # What the real Hermes sends is a first call by its shape alone, too.
+    untagged = read_call({}, answers.bodies[0])
+    assert (untagged.kind, untagged.request) == (CallKind.FIRST, OTHER)
+    assert untagged.stream and untagged.include_usage
+    with Database(placed.database_path) as database:
+        rows = [dict(row) for row in database.read("SELECT * FROM ledger ORDER BY entry_id")]
+    assert [(row["route"], row["call_kind"]) for row in rows] == [
+        ("specialist", "first"),
+        ("upstream", "first"),
+    ]
+    assert rows[1]["prompt_tokens"] == 9_000
+    tagged = [not row["session"].startswith("fp-") for row in rows]
+    assert tagged == [bool(plugins)] * 2

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hermes_apprentice.domain.specialist import Envelope
+from hermes_apprentice.router.matcher import EmbeddingMatcher
+from hermes_apprentice.statistics.open_set import fit_open_set
+from hermes_apprentice.testing import FakeEmbedder
+
+TICKETS = [f"label the ticket about the {word} please" for word in "abcdefghijklmnopqrstuvwxyz"]
+ORDERS = [f"extract order sku number {number} quantity" for number in range(26)]
+OTHER = [f"tell me a story with a {number} legged dragon in it" for number in range(60)]
+
+
+def envelope(**changes: Any) -> Envelope:
+    values = {"max_turn_index": 1, "min_chars": 5, "max_chars": 200, "ascii_only": True, **changes}
+    return Envelope(**values)
+
+
+@pytest.fixture(scope="module")
+def executor() -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def parts() -> Any:
+    embedder = FakeEmbedder(128)
+    texts = [*TICKETS, *ORDERS, *OTHER]
+    labels = np.array([0] * len(TICKETS) + [1] * len(ORDERS) + [-1] * len(OTHER))
+    classes = ("label-ticket", "order-json")
+    return embedder, fit_open_set(embedder.embed(texts), labels, classes, 0.05, 3)
+
+
+def matcher(parts: Any, executor: Any, **envelopes: Envelope) -> EmbeddingMatcher:
+    embedder, model = parts
+    named = {name.replace("_", "-"): value for name, value in envelopes.items()}
+    return EmbeddingMatcher(embedder=embedder, model=model, envelopes=named, executor=executor)
+
+
+async def test_a_request_of_a_pattern_is_matched_with_its_encoding(
+    parts: Any, executor: Any
+) -> None:
+    found = matcher(parts, executor, label_ticket=envelope())
+    outcome = await found.match("label the ticket about the billing please", 0)
+    assert outcome.match is not None and outcome.match.slug == "label-ticket"
+    assert outcome.match.score >= outcome.match.threshold
+    assert outcome.reason == "matched"
+    assert outcome.encoding is not None and outcome.encoding.embedding.shape == (128,)
+    assert outcome.nearest[0].slug == "label-ticket"
+
+
+async def test_other_traffic_matches_nothing(parts: Any, executor: Any) -> None:
+    found = matcher(parts, executor, label_ticket=envelope())
+    outcome = await found.match("sing about seven green dragons and their moons", 0)
+    assert (outcome.match, outcome.reason) == (None, "no_pattern")
+
+
+async def test_a_pattern_whose_specialist_is_not_served_matches_nothing(
+    parts: Any, executor: Any
+) -> None:
+    found = matcher(parts, executor, order_json=envelope())
+    outcome = await found.match(TICKETS[3], 0)
+    assert (outcome.match, outcome.reason) == (None, "not_served")
+
+
+async def test_the_envelope_of_the_matching_pattern_decides_in_the_end(
+    parts: Any, executor: Any
+) -> None:
+    found = matcher(parts, executor, label_ticket=envelope(max_turn_index=0), order_json=envelope())
+    outcome = await found.match(TICKETS[3], 1)
+    assert (outcome.match, outcome.reason) == (None, "envelope_turn")
+
+
+@pytest.mark.parametrize(
+    ("request_text", "turn", "reason"),
+    [
+        ("x" * 500, 0, "envelope_length"),
+        ("label the ticket", 9, "envelope_turn"),
+        ("label thé ticket", 0, "envelope_script"),
+    ],
+)
+async def test_what_no_specialist_may_answer_is_never_embedded(
+    parts: Any, executor: Any, request_text: str, turn: int, reason: str
+) -> None:
+    found = matcher(parts, executor, label_ticket=envelope())
+    outcome = await found.match(request_text, turn)
+    assert (outcome.match, outcome.reason, outcome.encoding) == (None, reason, None)
+
+
+async def test_without_any_specialist_nothing_is_embedded(parts: Any, executor: Any) -> None:
+    outcome = await matcher(parts, executor).match(TICKETS[0], 0)
+    assert (outcome.reason, outcome.encoding) == ("no_pattern", None)

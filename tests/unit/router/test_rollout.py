@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from hermes_apprentice.domain.routing import Rollout
+from hermes_apprentice.domain.specialist import Stage
+from hermes_apprentice.router.rollout import (
+    DRIFT_WINDOW,
+    RUN_LENGTH,
+    drift_evidence,
+    next_rollout,
+    notice_of,
+    progress,
+)
+from hermes_apprentice.settings import RolloutSettings
+from hermes_apprentice.storage.rollouts import Seen
+
+RULES = RolloutSettings(min_step_comparisons=5, min_step_seconds=60)
+NOW = 1_790_000_000.0
+
+
+def rollout(stage: Stage = Stage.SHADOW, share: float = 0.0, **changes: object) -> Rollout:
+    values: dict[str, object] = {
+        "slug": "label-ticket",
+        "version": 2,
+        "stage": stage,
+        "share": share,
+        "held": False,
+        "step_started_at": NOW - 3_600,
+        "reason": "",
+        **changes,
+    }
+    return Rollout(**values)  # type: ignore[arg-type]
+
+
+def seen(*agreed: bool, at: float = NOW - 10) -> list[Seen]:
+    return [
+        Seen(comparison_id=number, at=at, agreed=one) for number, one in enumerate(agreed, start=1)
+    ]
+
+
+def moved(
+    start: Rollout, history: list[Seen], rules: RolloutSettings = RULES, now: float = NOW
+) -> Rollout | None:
+    return next_rollout(start, progress(start, history, rules), rules, now)
+
+
+def test_twenty_straight_agreements_open_the_canary_and_nineteen_do_not() -> None:
+    assert moved(rollout(), seen(*[True] * 19)) is None
+    after = moved(rollout(), seen(*[True] * 20))
+    assert after is not None
+    assert (after.stage, after.share) == (Stage.CANARY, RULES.steps[0])
+    assert after.step_started_at == NOW
+    assert "20 of 20" in after.reason
+
+
+def test_shares_grow_step_by_step_and_end_live() -> None:
+    place = rollout()
+    shares = []
+    history = seen(*[True] * 30, at=NOW + 1e9)
+    while place.stage is not Stage.LIVE:
+        after = moved(place, history)
+        assert after is not None
+        shares.append((after.stage, after.share))
+        place = replace(after, step_started_at=NOW - 3_600)
+    expected = [(Stage.CANARY, share) for share in RULES.steps]
+    assert shares == [*expected, (Stage.LIVE, 1.0)]
+    assert moved(place, history) is None
+
+
+def test_each_share_needs_new_comparisons_and_time_of_its_own() -> None:
+    old = seen(*[True] * 100, at=NOW - 7_200)
+    start = rollout(Stage.CANARY, 0.05)
+    assert moved(start, old) is None
+    assert moved(start, old + seen(*[True] * 4)) is None
+    assert moved(start, old + seen(*[True] * 5)) is not None
+    fresh = replace(start, step_started_at=NOW - 59)
+    assert moved(fresh, old + seen(*[True] * 5)) is None
+
+
+def test_the_operator_can_hold_a_specialist_and_switch_automatic_steps_off() -> None:
+    history = seen(*[True] * 50)
+    assert moved(rollout(held=True), history) is None
+    by_hand = RULES.model_copy(update={"auto_advance": False})
+    assert moved(rollout(), history, by_hand) is None
+
+
+@pytest.mark.parametrize(
+    "start",
+    [rollout(), rollout(Stage.CANARY, 0.25), rollout(Stage.LIVE, 1.0), rollout(held=True)],
+    ids=["shadow", "canary", "live", "held"],
+)
+def test_disagreement_takes_a_specialist_out_of_any_stage(start: Rollout) -> None:
+    after = moved(start, seen(*[False] * 8))
+    assert after is not None
+    assert (after.stage, after.share) == (Stage.QUARANTINED, 0.0)
+    assert "0 of 8" in after.reason
+
+
+def test_a_fall_is_noticed_soon_even_after_a_long_good_time() -> None:
+    live = rollout(Stage.LIVE, 1.0)
+    good = [True] * 3_000
+    assert moved(live, seen(*good)) is None
+    fallen = next(count for count in range(1, 50) if moved(live, seen(*good, *[False] * count)))
+    assert fallen <= 10
+
+
+@pytest.mark.parametrize("stage", [Stage.QUARANTINED, Stage.RETIRED])
+def test_what_is_out_of_service_stays_out(stage: Stage) -> None:
+    assert moved(rollout(stage), seen(*[True] * 500)) is None
+    assert moved(rollout(stage), seen(*[False] * 500)) is None
+
+
+def test_at_exactly_the_target_few_specialists_are_ever_promoted() -> None:
+    draw = random.Random(5)
+    promoted = 0
+    for _ in range(100):
+        history: list[Seen] = []
+        for _ in range(8):
+            history += seen(*[draw.random() < RULES.target_agreement for _ in range(10)])
+            after = moved(rollout(), history)
+            if after is not None and after.stage is Stage.CANARY:
+                promoted += 1
+                break
+    assert promoted <= 10
+
+
+def test_a_specialist_above_the_target_is_not_taken_out() -> None:
+    draw = random.Random(6)
+    for _ in range(5):
+        agreed = [draw.random() < 0.9 for _ in range(1_500)]
+        highest = max(
+            drift_evidence(agreed[:count], 0.8) for count in range(DRIFT_WINDOW, 1_500, 50)
+        )
+        assert highest < RUN_LENGTH
+
+
+def test_nothing_compared_is_no_evidence_for_anything() -> None:
+    found = progress(rollout(), [], RULES)
+    assert (found.compared, found.evidence, found.lower, found.drift) == (0, 1.0, 0.0, 0.0)
+
+
+def test_the_operator_hears_of_the_start_the_end_and_an_alarm_only() -> None:
+    shadow, canary = rollout(), rollout(Stage.CANARY, 0.05)
+    wider, live = rollout(Stage.CANARY, 0.15), rollout(Stage.LIVE, 1.0)
+    assert notice_of(canary, wider) is None
+    first, last = notice_of(shadow, canary), notice_of(wider, live)
+    alarm = notice_of(live, rollout(Stage.QUARANTINED))
+    assert first is not None and "5%" in first.text
+    assert last is not None and "live" in last.text
+    assert alarm is not None and "out of service" in alarm.text
+    assert len({first.key, last.key, alarm.key}) == 3
