@@ -32,6 +32,7 @@ from hermes_apprentice.demo.traffic import Sent, send
 from hermes_apprentice.demo.upstream import SimulatedUpstream
 from hermes_apprentice.domain.approval import Action
 from hermes_apprentice.domain.routing import Rollout
+from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.errors import ApprenticeError, ConfigError
 from hermes_apprentice.pipeline import Pipeline, open_pipeline
@@ -41,8 +42,8 @@ from hermes_apprentice.storage.rollouts import list_rollouts
 
 LIVE_UPSTREAM = UpstreamSettings().base_url
 
-_RAMP = texts.Sizes(order=170, ticket=170, chat=60, multi_turn=15, tool=10)
-_HELD_OUT = texts.Sizes(order=100, ticket=105, chat=170, multi_turn=30, tool=10)
+_RAMP = texts.Sizes(order=170, ticket=170, chat=60, multi_turn=15, tool=3)
+_HELD_OUT = texts.Sizes(order=100, ticket=105, chat=170, multi_turn=30, tool=2)
 _BATCH = 24
 _SETTLE = 3.0
 _HERMES_RUNS = 2
@@ -171,7 +172,10 @@ class _Story:
         show_candidates(told.console, pipeline.shop.database, candidates)
         told.section("3. The operator's decision")
         for candidate in candidates:
-            text = f"{Action.TRAIN} {candidate.candidate_id}"
+            # A generator needs a GPU and more data than this; the operator says no to it.
+            possible = candidate.pattern.kind is not Kind.GENERATOR
+            action = Action.TRAIN if possible else Action.SKIP
+            text = f"{action} {candidate.candidate_id}"
             told.say(f"> {text}\n  {pipeline.reply(text, 'demo')}")
         told.section("4. Datasets, training, gate, signature")
         while True:
@@ -210,7 +214,7 @@ class _Story:
             await self._ramp(url, database, ramp, template)
             await asyncio.to_thread(_settle, settings)
             told.section("6. Held-out requests, through the sidecar")
-            await self._hermes(held_out, "now answered by the specialists")
+            await self._hermes(held_out, "both are live")
             sent = await self._send(url, list(held_out), template, "sending held-out requests")
             told.section("7. What Hermes sees")
             for line in _lines_about(await hermes_skills(place), slugs):
@@ -231,7 +235,7 @@ class _Story:
             item = corpus.of(task)[0]
             run = await ask_hermes(self._place, item.request)
             verdict = "right" if run.answer == item.answer else "not what was expected"
-            self._told.say(f"hermes -z ({task}, {why}): {run.answer}  [{verdict}]")
+            self._told.say(f"hermes -z ({task}, {why}): {run.answer}  ({verdict})")
 
     async def _ramp(
         self, url: str, database: Database, ramp: texts.Corpus, template: dict[str, Any]

@@ -1,0 +1,196 @@
+"""Check every part of an installation, and say how to repair what is wrong.
+
+Reads only. Each check stands alone: one that fails does not hide the others.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import NamedTuple
+
+from hermes_apprentice.embedding.store import ModelStore
+from hermes_apprentice.errors import ApprenticeError
+from hermes_apprentice.ledger.prices import load_prices
+from hermes_apprentice.observer.profiles import discover_profiles
+from hermes_apprentice.observer.session_db import SessionReader
+from hermes_apprentice.registry.registry import Registry
+from hermes_apprentice.registry.signing import load_or_create_keys
+from hermes_apprentice.settings import Settings
+from hermes_apprentice.storage.database import Database
+from hermes_apprentice.trainer.environment import find_train_python
+
+_LEAST_FREE = 2_000_000_000
+_TIMEOUT = 5.0
+
+
+class Finding(NamedTuple):
+    """The result of one check."""
+
+    check: str
+    """What was looked at."""
+
+    ok: bool
+    """Whether it is in order."""
+
+    found: str
+    """What was found."""
+
+    advice: str = ""
+    """What to do, where something is wrong."""
+
+    optional: bool = False
+    """Whether Apprentice works without it."""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Run every check."""
+    checks: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
+        ("sessions", _sessions),
+        ("database", _database),
+        ("embedder", _embedder),
+        ("registry", _registry),
+        ("prices", _prices),
+        ("upstream", _upstream),
+        ("sidecar", _sidecar),
+        ("training environment", _training),
+        ("disk", _disk),
+    )
+    findings: list[Finding] = []
+    for name, check in checks:
+        try:
+            findings.extend(check(settings))
+        except (ApprenticeError, OSError) as error:
+            findings.append(Finding(name, False, str(error), "see the message"))
+    return findings
+
+
+def _sessions(settings: Settings) -> Iterator[Finding]:
+    profiles = discover_profiles(settings.hermes_home)
+    if not profiles:
+        yield Finding(
+            "sessions",
+            False,
+            f"no state.db below {settings.hermes_home}",
+            "talk to Hermes once, or set HERMES_HOME",
+        )
+    for profile, path in profiles:
+        with closing(SessionReader(path)) as sessions:
+            count, _ = sessions.session_tally()
+        yield Finding("sessions", True, f"{profile}: {count} sessions")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    with Database(settings.database_path) as database:
+        count = database.read("SELECT COUNT(*) FROM exchanges")[0][0]
+    yield Finding("database", True, f"{count} exchanges in {settings.database_path}")
+
+
+def _embedder(settings: Settings) -> Iterator[Finding]:
+    present = [row.name for row in ModelStore(settings.models_dir).list()]
+    yield Finding(
+        "embedder",
+        bool(present),
+        ", ".join(present) or "no model in the store",
+        "" if present else "apprentice models pull",
+    )
+
+
+def _registry(settings: Settings) -> Iterator[Finding]:
+    registry = Registry(settings.registry_dir, load_or_create_keys(settings.keys_dir))
+    count = 0
+    for slug in registry.slugs():
+        for version in registry.versions(slug):
+            try:
+                registry.open_version(slug, version)
+                count += 1
+            except ApprenticeError as error:
+                yield Finding("registry", False, str(error), f"apprentice tick --retry {slug}")
+    yield Finding("registry", True, f"{count} versions verified")
+
+
+def _prices(settings: Settings) -> Iterator[Finding]:
+    with Database(settings.database_path) as database:
+        models = [row[0] for row in database.read("SELECT DISTINCT model FROM exchanges")]
+    prices = load_prices(settings.prices_path)
+    unknown = [model for model in models if prices.price_of(model) is None]
+    yield Finding(
+        "prices",
+        not unknown,
+        f"no price for {', '.join(unknown)}" if unknown else f"{len(models)} models priced",
+        f"add them to {settings.prices_path}" if unknown else "",
+        optional=True,
+    )
+
+
+def _upstream(settings: Settings) -> Iterator[Finding]:
+    key = settings.upstream_api_key
+    variable = settings.upstream.api_key_env
+    if variable and key is None:
+        yield Finding("upstream", False, f"{variable} is not set", f"set {variable}")
+        return
+    request = urllib.request.Request(settings.upstream.base_url.rstrip("/") + "/models")
+    if key is not None:
+        request.add_header("Authorization", f"Bearer {key.get_secret_value()}")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            yield Finding("upstream", True, f"{settings.upstream.base_url}: {answer.status}")
+    except urllib.error.HTTPError as error:
+        reachable = error.code == 404
+        yield Finding(
+            "upstream",
+            reachable,
+            f"{settings.upstream.base_url}: {error.code}",
+            "" if reachable else "check the key and the address",
+        )
+    except (urllib.error.URLError, TimeoutError) as error:
+        yield Finding(
+            "upstream",
+            False,
+            f"{settings.upstream.base_url}: {error}",
+            "check the address and the network",
+        )
+
+
+def _sidecar(settings: Settings) -> Iterator[Finding]:
+    path = settings.home / "sidecar.json"
+    try:
+        url = json.loads(path.read_text(encoding="utf-8"))["url"]
+        with urllib.request.urlopen(f"{url}/healthz", timeout=_TIMEOUT) as answer:
+            health = json.loads(answer.read())
+    except (OSError, ValueError, KeyError):
+        yield Finding("sidecar", False, "not running", "apprentice serve", optional=True)
+        return
+    problems = [f"{name}: {text}" for name, text in (health.get("problems") or {}).items()]
+    yield Finding(
+        "sidecar",
+        not problems,
+        f"{url}: {'; '.join(problems) or 'healthy'}",
+        "see the text; the upstream answers meanwhile" if problems else "",
+    )
+
+
+def _training(settings: Settings) -> Iterator[Finding]:
+    python = find_train_python(settings.trainer.train_python)
+    yield Finding(
+        "training environment",
+        python is not None,
+        python or "none; extractors are trained as a CRF, without torch",
+        "" if python else "see docs/operating.md to add it",
+        optional=True,
+    )
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    free = shutil.disk_usage(settings.home).free
+    yield Finding(
+        "disk",
+        free > _LEAST_FREE,
+        f"{free / 1e9:.1f} GB free at {settings.home}",
+        "" if free > _LEAST_FREE else "free some space",
+    )

@@ -1,0 +1,156 @@
+"""Commands of the learning half."""
+
+from __future__ import annotations
+
+import typer
+
+from hermes_apprentice.domain.money import dollars
+from hermes_apprentice.interfaces.cli.console import (
+    Json,
+    day,
+    opened,
+    print_json,
+    print_table,
+)
+from hermes_apprentice.storage.approvals import waiting_messages
+from hermes_apprentice.storage.patterns import PatternStore
+
+
+def observe(as_json: bool = Json) -> None:
+    """Read what is new in Hermes' session databases."""
+    with opened(show_progress=True) as (_, _, pipeline):
+        reports = pipeline.observe()
+    if as_json:
+        print_json(reports)
+        return
+    print_table(
+        "Sessions read",
+        ("profile", "new exchanges", "updated", "withdrawn", "deleted"),
+        [(name, r.new, r.updated, r.withdrawn, r.deleted) for name, r in reports.items()],
+    )
+
+
+def detect(as_json: bool = Json) -> None:
+    """Look for requests that keep coming back, and propose candidates."""
+    with opened(show_progress=True) as (_, _, pipeline):
+        report = pipeline.detect()
+    if as_json:
+        print_json(report)
+        return
+    typer.echo(
+        f"{len(report.new_patterns)} new patterns, {len(report.candidates)} new candidates, "
+        f"{report.unassigned_share:.0%} of the exchanges belong to none."
+    )
+
+
+def report(as_json: bool = Json) -> None:
+    """Tell which patterns repeat and what each would save; changes nothing."""
+    with opened(show_progress=True) as (_, _, pipeline):
+        survey = pipeline.survey()
+    if as_json:
+        print_json(survey)
+        return
+    print_table(
+        f"Patterns in {survey.exchanges} exchanges",
+        (
+            "pattern",
+            "requests",
+            "per day",
+            "answers",
+            "agree",
+            "specialist",
+            "saves per month",
+            "not yet because",
+        ),
+        [
+            (
+                row.pattern.label,
+                row.pattern.size,
+                f"{row.pattern.forecast.requests_per_day:.1f}",
+                row.pattern.shape.kind,
+                f"{row.pattern.shape.agreement:.0%}",
+                row.pattern.kind,
+                dollars(row.pattern.forecast.saved_per_month)
+                if row.pattern.forecast.priced
+                else "no price",
+                "; ".join(row.missing) or "ready",
+            )
+            for row in survey.rows
+        ],
+    )
+    typer.echo(
+        f"{survey.unassigned_share:.0%} of the exchanges belong to no pattern. Amounts are "
+        "estimates from token counts and list prices; nothing was changed."
+    )
+
+
+def candidates(as_json: bool = Json) -> None:
+    """List the patterns that were proposed."""
+    with opened() as (_, database, _), database.transaction() as connection:
+        found = PatternStore(connection).candidates()
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        "Candidates",
+        ("candidate", "state", "pattern", "requests", "specialist", "saves per month", "since"),
+        [
+            (
+                item.candidate_id,
+                item.state,
+                item.pattern.label,
+                item.pattern.size,
+                item.pattern.kind,
+                dollars(item.pattern.forecast.saved_per_month)
+                if item.pattern.forecast.priced
+                else "no price",
+                day(item.created_at),
+            )
+            for item in found
+        ],
+    )
+
+
+def reply(text: str = typer.Argument(help='Such as "train gc-7f3a".')) -> None:
+    """Answer a proposal: train, skip, details; demote or rollback a specialist."""
+    with opened() as (_, _, pipeline):
+        typer.echo(pipeline.reply(text, "cli"))
+
+
+def tick(
+    retry: str = typer.Option("", help="Try this specialist again from its data."),
+    until_idle: bool = typer.Option(False, "--until-idle", help="Go on until nothing moves."),
+    as_json: bool = Json,
+) -> None:
+    """Take every approved specialist one step further."""
+    with opened(show_progress=True) as (_, _, pipeline):
+        done = pipeline.tick(retry or None)
+        reports = [done]
+        while until_idle and done.pending:
+            done = pipeline.tick()
+            reports.append(done)
+    if as_json:
+        print_json(reports)
+        return
+    for move in [move for item in reports for move in (*item.moves, *item.failures)]:
+        typer.echo(f"{move.slug}: {move.step}. {move.reason}")
+
+
+def outbox(as_json: bool = Json) -> None:
+    """Show the messages that wait for the operator."""
+    with opened() as (_, database, _), database.transaction() as connection:
+        waiting = waiting_messages(connection)
+    if as_json:
+        print_json(waiting)
+        return
+    print_table(
+        "Outbox",
+        ("written", "about", "message"),
+        [(day(item.created_at), item.topic, item.text) for item in waiting],
+    )
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (observe, detect, report, candidates, reply, tick, outbox):
+        app.command()(command)

@@ -1,0 +1,73 @@
+"""The ``apprentice`` command: joins the commands, and turns errors into one line each.
+
+Exit codes: 0 done, 1 failed, 2 a setting or an optional dependency is missing or wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from hermes_apprentice import __version__
+from hermes_apprentice.errors import ApprenticeError, ConfigError, MissingExtraError
+from hermes_apprentice.interfaces.cli import learning, money, running, specialists, weights
+
+app = typer.Typer(
+    help="Small, proven specialists for the requests your Hermes Agent keeps answering.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+learning.add_to(app)
+running.add_to(app)
+money.add_to(app)
+app.add_typer(specialists.app, name="specialists")
+app.add_typer(weights.app, name="models")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show a traceback when something fails."),
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Settings come from APPRENTICE_HOME/settings.toml; HERMES_HOME says where Hermes lives."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        result = app(args=list(arguments), prog_name="apprentice", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        typer.echo("Stopped.", err=True)
+        return 130
+    except ApprenticeError as error:
+        if "--debug" in arguments:
+            raise
+        typer.echo(f"apprentice: {error}", err=True)
+        return 2 if isinstance(error, (ConfigError, MissingExtraError)) else 1
+
+
+def main() -> None:
+    """Start the command from a shell."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Commands about money."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from hermes_apprentice.domain.money import dollars
+from hermes_apprentice.interfaces.cli.console import Json, opened, print_json, print_table
+from hermes_apprentice.ledger.roi import roi as account
+
+_DAY = 86_400.0
+
+
+def roi(
+    days: float = typer.Option(30.0, min=0.01, help="How far to look back."), as_json: bool = Json
+) -> None:
+    """Tell what the specialists saved and what they cost."""
+    now = time.time()
+    with opened() as (_, database, _):
+        result = account(database, now - days * _DAY, now)
+    if as_json:
+        print_json(result)
+        return
+    print_table(
+        f"Return on investment, last {days:g} days",
+        (
+            "specialist",
+            "answered",
+            "passed on",
+            "saved (est.)",
+            "audits",
+            "spent",
+            "net",
+            "break-even",
+        ),
+        [
+            (
+                row.slug,
+                row.answered,
+                row.fallbacks,
+                dollars(row.saved, 4) + (f" + {row.unpriced} unpriced" if row.unpriced else ""),
+                dollars(row.audits, 4),
+                dollars(row.spent, 4),
+                dollars(row.net, 4),
+                "never" if row.break_even_days is None else f"{row.break_even_days:.1f} days",
+            )
+            for row in result.specialists
+        ],
+    )
+    typer.echo(
+        f"{result.requests} requests; specialists answered {result.routed_share:.0%} of the first "
+        f"calls. The upstream charged {dollars(result.upstream_cost, 4)}"
+        + (
+            f", and {result.upstream_unpriced} calls have no known price."
+            if result.upstream_unpriced
+            else "."
+        )
+        + " Savings are estimates: what the upstream's list price would have been."
+    )
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(roi)

@@ -1,0 +1,75 @@
+"""Commands that run or inspect the serving half: serve, explain, doctor, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from hermes_apprentice.interfaces.cli.console import Json, opened, print_json, print_table
+
+
+def serve(
+    port: int | None = typer.Option(None, min=0, max=65_535, help="Instead of the setting."),
+) -> None:
+    """Run the sidecar until it is stopped."""
+    from hermes_apprentice.router.server import serve as run_sidecar
+    from hermes_apprentice.settings import load_settings
+
+    settings = load_settings()
+    if port is not None:
+        server = settings.server.model_copy(update={"port": port})
+        settings = settings.model_copy(update={"server": server})
+    run_sidecar(settings, ready=lambda url: typer.echo(f"Listening on {url}"))
+
+
+def explain(
+    text: str = typer.Argument(help="A request, as a user would type it."), as_json: bool = Json
+) -> None:
+    """Tell where a request would go, and why."""
+    from hermes_apprentice.router.explain import explain_request
+
+    with opened() as (settings, _, _):
+        explanation = explain_request(settings, text)
+    if as_json:
+        print_json(explanation)
+        return
+    typer.echo(explanation.in_words())
+
+
+def doctor(as_json: bool = Json) -> int:
+    """Check every part, and say how to repair what is wrong."""
+    from hermes_apprentice.doctor import examine
+    from hermes_apprentice.settings import load_settings
+
+    findings = examine(load_settings())
+    if as_json:
+        print_json(findings)
+    else:
+        print_table(
+            "Doctor",
+            ("check", "", "finding", "what to do"),
+            [(item.check, "ok" if item.ok else "✗", item.found, item.advice) for item in findings],
+        )
+    return 0 if all(item.ok or item.optional for item in findings) else 1
+
+
+def demo(
+    live_upstream: bool = typer.Option(
+        False, "--live-upstream", help="Ask a real model (OPENROUTER_API_KEY) instead."
+    ),
+    keep: Path | None = typer.Option(
+        None, help="Keep the demo's home here, to look at it afterwards."
+    ),
+    seed: int = typer.Option(7, help="For the generated requests."),
+) -> None:
+    """Show the whole loop on generated requests: real Hermes, real training, simulated upstream."""
+    from hermes_apprentice.demo.story import run_demo
+
+    run_demo(live_upstream=live_upstream, keep=keep, seed=seed)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (serve, explain, doctor, demo):
+        app.command()(command)

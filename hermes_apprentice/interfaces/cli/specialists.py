@@ -1,0 +1,72 @@
+"""Commands about specialists."""
+
+from __future__ import annotations
+
+import typer
+
+from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
+
+app = typer.Typer(help="The specialists, their verdicts and their stages.", no_args_is_help=False)
+
+
+@app.callback(invoke_without_command=True)
+def default(context: typer.Context, as_json: bool = Json) -> None:
+    """List the specialists."""
+    if context.invoked_subcommand is None:
+        list_(as_json)
+
+
+@app.command("list")
+def list_(as_json: bool = Json) -> None:
+    """List the specialists."""
+    with opened() as (_, _, pipeline):
+        found = pipeline.specialists()
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        "Specialists",
+        ("name", "kind", "step", "stage", "share", "version", "since", "why"),
+        [
+            (
+                item.specialist.slug,
+                item.specialist.kind,
+                item.specialist.step,
+                item.rollout.stage if item.rollout else "-",
+                f"{item.rollout.share:.0%}" if item.rollout else "-",
+                item.specialist.version or "-",
+                day(item.specialist.updated_at),
+                item.rollout.reason if item.rollout else item.specialist.reason,
+            )
+            for item in found
+        ],
+    )
+
+
+@app.command()
+def show(name: str, as_json: bool = Json) -> None:
+    """Show a specialist's verdict, scores and agreement so far."""
+    with opened() as (_, _, pipeline):
+        details = pipeline.specialist(name)
+    if as_json:
+        print_json(details)
+        return
+    typer.echo(details.report)
+
+
+@app.command()
+def demote(name: str, yes: bool = typer.Option(False, "--yes", help="Do not ask.")) -> None:
+    """Take a specialist out of service."""
+    if not yes:
+        typer.confirm(f"Take '{name}' out of service?", abort=True)
+    with opened() as (_, _, pipeline):
+        typer.echo(pipeline.demote(name, "cli asked for it"))
+
+
+@app.command()
+def rollback(name: str, yes: bool = typer.Option(False, "--yes", help="Do not ask.")) -> None:
+    """Go back to a specialist's previous version."""
+    if not yes:
+        typer.confirm(f"Go back to the previous version of '{name}'?", abort=True)
+    with opened() as (_, _, pipeline):
+        typer.echo(pipeline.rollback(name, "cli asked for it"))

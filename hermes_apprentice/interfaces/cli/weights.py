@@ -1,0 +1,65 @@
+"""Commands about the embedder's weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from hermes_apprentice.embedding.catalogue import CATALOGUE
+from hermes_apprentice.embedding.onnx_embedder import open_embedder
+from hermes_apprentice.embedding.store import ModelStore
+from hermes_apprentice.interfaces.cli.console import Json, print_json, print_table
+from hermes_apprentice.settings import load_settings
+
+app = typer.Typer(help="The embedder's weights: fetched once, checked by sha256.")
+
+
+@app.command("list")
+def list_(as_json: bool = Json) -> None:
+    """List the models that are known, and whether they are here."""
+    store = ModelStore(load_settings().models_dir)
+    present = {row.name: row for row in store.list()}
+    if as_json:
+        print_json({name: present.get(name) for name in CATALOGUE})
+        return
+    print_table(
+        "Models",
+        ("name", "here", "licence", "dimension", "sha256"),
+        [
+            (
+                name,
+                "yes" if name in present else "no",
+                model.licence,
+                model.dimension,
+                present[name].digest[:12] if name in present else "-",
+            )
+            for name, model in CATALOGUE.items()
+        ],
+    )
+
+
+@app.command()
+def pull(
+    name: str = typer.Argument("all-MiniLM-L6-v2"),
+    source: Path | None = typer.Option(
+        None, "--from", help="A file or folder to take it from, instead of fetching it."
+    ),
+    force: bool = typer.Option(False, "--force", help="Fetch it again."),
+) -> None:
+    """Fetch a model, or take it from a file, and make it ready to run."""
+    store = ModelStore(load_settings().models_dir)
+    found = store.pull(name, origin=source, force=force, progress=lambda text: typer.echo(text))
+    open_embedder(store, name, pull=False).load()
+    typer.echo(f"{name} is ready in {store.path(name)}.")
+    if not found.pinned:
+        typer.echo(
+            "Its sha256 was not known beforehand; it was recorded, and another one is refused."
+        )
+
+
+@app.command()
+def verify(name: str = typer.Argument("all-MiniLM-L6-v2")) -> None:
+    """Check a model's files against their sha256."""
+    found = ModelStore(load_settings().models_dir).verify(name)
+    typer.echo(f"{name}: {found.digest}")

@@ -1,0 +1,406 @@
+"""Read, detect, ask, and take every specialist one step further.
+
+Two ticks never run at once (a lease), and every method may be called again
+after it was interrupted.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from hermes_apprentice.approvals import desk, messages
+from hermes_apprentice.approvals.grammar import parse_reply
+from hermes_apprentice.detector.detection import DetectionReport, Survey
+from hermes_apprentice.detector.detection import detect as run_detection
+from hermes_apprentice.detector.detection import survey as run_survey
+from hermes_apprentice.domain.approval import Action, Reply
+from hermes_apprentice.domain.pattern import Candidate, CandidateState
+from hermes_apprentice.domain.routing import Rollout
+from hermes_apprentice.domain.specialist import Specialist, Stage, Step
+from hermes_apprentice.errors import (
+    ApprenticeError,
+    ReplyError,
+    SessionDBError,
+    UnknownVersionError,
+)
+from hermes_apprentice.observer.harvest import HarvestReport, harvest
+from hermes_apprentice.observer.profiles import discover_profiles
+from hermes_apprentice.pipeline.matching import refit_matcher
+from hermes_apprentice.pipeline.steps import Outcomes, take_step
+from hermes_apprentice.pipeline.workshop import Progress, Workshop, silent
+from hermes_apprentice.registry.skills import remove_skill, write_skill
+from hermes_apprentice.settings import Settings
+from hermes_apprentice.storage.approvals import add_message
+from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.lease import lease
+from hermes_apprentice.storage.patterns import PatternStore
+from hermes_apprentice.storage.rollouts import find_rollout, save_rollout, tally
+from hermes_apprentice.storage.specialists import (
+    find_specialist,
+    list_specialists,
+    save_specialist,
+)
+
+MOVING = (Step.APPROVED, Step.DATASET_BUILT, Step.TRAINED, Step.VALIDATED)
+"""Steps that a tick works on."""
+
+SERVED = (Stage.CANARY, Stage.LIVE)
+"""Stages in which a specialist has a skill."""
+
+
+class Move(NamedTuple):
+    """One step that a specialist took."""
+
+    slug: str
+    """The specialist."""
+
+    step: Step
+    """Where it stands now."""
+
+    reason: str
+    """Why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickReport:
+    """What one tick did."""
+
+    moves: tuple[Move, ...]
+    """Steps taken."""
+
+    failures: tuple[Move, ...]
+    """Steps that failed."""
+
+    renewed: int
+    """Proposals asked again because they had expired."""
+
+    matcher_refitted: bool
+    """Whether the matcher was fitted anew."""
+
+    pending: int
+    """Specialists that the next tick will move on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecialistView:
+    """A specialist on both sides: how it was made, and what it does now."""
+
+    specialist: Specialist
+    """Where it stands in the learning half."""
+
+    rollout: Rollout | None
+    """Where it stands in the serving half, once it is registered."""
+
+    compared: int
+    """Its answers that were compared with the upstream's."""
+
+    agreed: int
+    """Those that were equal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecialistDetails:
+    """One specialist with its verdict."""
+
+    view: SpecialistView
+    """Where it stands."""
+
+    report: str
+    """The gate's report in Markdown, or the reason why there is none."""
+
+
+class Pipeline:
+    """The learning half over one database."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self.shop = shop
+
+    def observe(self) -> dict[str, HarvestReport]:
+        """Read what is new in every profile's session database.
+
+        Raises:
+            SessionDBError: No profile has a database, or one cannot be read.
+        """
+        profiles = discover_profiles(self.shop.settings.hermes_home)
+        if not profiles:
+            raise SessionDBError(
+                f"There is no state.db in {self.shop.settings.hermes_home} or its profiles. Talk "
+                "to Hermes once, or set HERMES_HOME to where it keeps its data."
+            )
+        reports = {}
+        for number, (profile, path) in enumerate(profiles):
+            self.shop.progress(f"reading sessions of '{profile}'", number / len(profiles))
+            reports[profile] = harvest(path, profile, self.shop.database, self.shop.clock())
+        return reports
+
+    def detect(self) -> DetectionReport:
+        """Look for patterns, and propose the candidates among them."""
+        with lease(self.shop.leases, "detect"):
+            return run_detection(
+                self.shop.database,
+                self.shop.embedder,
+                self.shop.settings.detector,
+                self.shop.prices.cost_of,
+                self.shop.clock(),
+                progress=self.shop.progress,
+                on_candidate=lambda connection, candidate: desk.propose(
+                    connection, candidate, self.shop.settings.approvals, self.shop.clock()
+                ),
+            )
+
+    def survey(self) -> Survey:
+        """Look for patterns without writing anything."""
+        return run_survey(
+            self.shop.database,
+            self.shop.embedder,
+            self.shop.settings.detector,
+            self.shop.prices.cost_of,
+            self.shop.clock(),
+        )
+
+    def candidates(self) -> list[Candidate]:
+        """Return every candidate, decided or not."""
+        with self.shop.database.transaction() as connection:
+            return PatternStore(connection).candidates()
+
+    def specialists(self) -> list[SpecialistView]:
+        """Return every specialist with its rollout and agreement so far."""
+        with self.shop.database.transaction() as connection:
+            return [_view(connection, one) for one in list_specialists(connection)]
+
+    def specialist(self, slug: str) -> SpecialistDetails:
+        """Return one specialist with the gate's report.
+
+        Raises:
+            UnknownVersionError: There is no such specialist.
+        """
+        with self.shop.database.transaction() as connection:
+            found = find_specialist(connection, slug)
+            if found is None:
+                names = ", ".join(one.slug for one in list_specialists(connection)) or "none"
+                raise UnknownVersionError(f"There is no specialist '{slug}'; known: {names}.")
+            view = _view(connection, found)
+        path = self.shop.run_dir(found.run_id) / str(found.kind) / "verdict.md"
+        report = path.read_text(encoding="utf-8") if path.exists() else found.reason
+        return SpecialistDetails(view=view, report=report)
+
+    def reply(self, text: str, who: str = "cli") -> str:
+        """Carry out an operator's reply and return what to tell them.
+
+        Raises:
+            ReplyError: It was not understood, or cannot be carried out.
+        """
+        reply = parse_reply(text)
+        if reply.action in (Action.TRAIN, Action.SKIP, Action.DETAILS):
+            return self._decide(reply, who)
+        if reply.action is Action.DEMOTE:
+            return self.demote(reply.subject, f"{who} asked for it")
+        if reply.action is Action.ROLLBACK:
+            return self.rollback(reply.subject, f"{who} asked for it")
+        if reply.action is Action.BUDGET_INCREASE:
+            raise ReplyError("Nothing is paid for: training runs on this machine only.")
+        raise ReplyError(f"There is no merge proposal {reply.subject}.")
+
+    def _decide(self, reply: Reply, who: str) -> str:
+        now = self.shop.clock()
+        with self.shop.database.transaction() as connection:
+            store = PatternStore(connection)
+            if reply.action is Action.DETAILS and reply.subject:
+                return messages.details(store.candidate(reply.subject))
+            proposal = desk.resolve(connection, reply, who, now)
+            candidate = store.candidate(proposal.proposal_id)
+            if reply.action is Action.DETAILS:
+                return messages.details(candidate)
+            desk.decide(connection, proposal, reply.action is Action.TRAIN, who, now)
+            if reply.action is Action.SKIP:
+                store.set_candidate_state(candidate.candidate_id, CandidateState.SKIPPED)
+                return f"{candidate.candidate_id} is skipped."
+            store.set_candidate_state(candidate.candidate_id, CandidateState.APPROVED)
+            save_specialist(connection, _new_specialist(candidate, now))
+            text = messages.training_queued(candidate.candidate_id, candidate.pattern.slug)
+            add_message(connection, candidate.candidate_id, f"accepted:{proposal.nonce}", text, now)
+            return text
+
+    def tick(self, retry: str | None = None) -> TickReport:
+        """Take every specialist one step further; refit the matcher; bring skills up to date.
+
+        Args:
+            retry: Slug of a specialist that failed or waits, to be tried again from its data.
+
+        Raises:
+            LeaseHeldError: Another tick is running.
+            ReplyError: There is no such specialist to retry.
+        """
+        with lease(self.shop.leases, "tick"):
+            if retry is not None:
+                self._retry(retry)
+            renewed = self._renew()
+            moves: list[Move] = []
+            failures: list[Move] = []
+            for specialist in self._specialists():
+                if specialist.step in MOVING:
+                    moved = self._step(specialist)
+                    (failures if moved.step is Step.FAILED else moves).append(moved)
+            refitted = refit_matcher(self.shop)
+            self.sync_skills()
+            return TickReport(
+                moves=tuple(moves),
+                failures=tuple(failures),
+                renewed=renewed,
+                matcher_refitted=refitted,
+                pending=sum(item.step in MOVING for item in self._specialists()),
+            )
+
+    def _step(self, specialist: Specialist) -> Move:
+        self.shop.progress(f"{specialist.slug}: after {specialist.step}", 0.0)
+        try:
+            outcome = take_step(self.shop, specialist)
+        except ApprenticeError as error:
+            outcome = Outcomes(
+                Step.FAILED,
+                str(error),
+                specialist.kind,
+                specialist.version,
+                messages.step_failed(specialist.slug, str(error)),
+            )
+        now = self.shop.clock()
+        with self.shop.database.transaction() as connection:
+            save_specialist(
+                connection,
+                replace(
+                    specialist,
+                    kind=outcome.kind,
+                    step=outcome.step,
+                    reason=outcome.reason,
+                    version=outcome.version,
+                    updated_at=now,
+                ),
+            )
+            if outcome.step is Step.REGISTERED and outcome.version is not None:
+                save_rollout(connection, _shadow(specialist.slug, outcome.version, now), now)
+            if outcome.message:
+                key = f"{outcome.step}:{specialist.run_id}"
+                add_message(connection, specialist.candidate_id, key, outcome.message, now)
+        return Move(specialist.slug, outcome.step, outcome.reason)
+
+    def _retry(self, slug: str) -> None:
+        now = self.shop.clock()
+        with self.shop.database.transaction() as connection:
+            specialist = find_specialist(connection, slug)
+            if specialist is None or specialist.step in MOVING:
+                raise ReplyError(f"'{slug}' is not a specialist that failed or waits.")
+            save_specialist(
+                connection,
+                replace(
+                    specialist,
+                    step=Step.APPROVED,
+                    reason="Tried again.",
+                    run_id=_run_id(),
+                    updated_at=now,
+                ),
+            )
+
+    def _renew(self) -> int:
+        with self.shop.database.transaction() as connection:
+            return desk.renew_expired(
+                connection,
+                PatternStore(connection).present_candidate,
+                self.shop.settings.approvals,
+                self.shop.clock(),
+            )
+
+    def demote(self, slug: str, reason: str) -> str:
+        """Take a specialist out of service; its versions stay in the registry."""
+        now = self.shop.clock()
+        with self.shop.database.transaction() as connection:
+            rollout = find_rollout(connection, slug)
+            if rollout is None:
+                raise ReplyError(f"There is no specialist '{slug}' in service.")
+            save_rollout(
+                connection,
+                replace(
+                    rollout, stage=Stage.RETIRED, share=0.0, reason=reason, step_started_at=now
+                ),
+                now,
+            )
+        self.sync_skills()
+        return f"'{slug}' is out of service; the upstream answers all of its requests."
+
+    def rollback(self, slug: str, reason: str) -> str:
+        """Go back to a specialist's previous version, starting in shadow."""
+        version = self.shop.registry.rollback(slug)
+        now = self.shop.clock()
+        with self.shop.database.transaction() as connection:
+            specialist = find_specialist(connection, slug)
+            if specialist is not None:
+                save_specialist(connection, replace(specialist, version=version, updated_at=now))
+            save_rollout(connection, replace(_shadow(slug, version, now), reason=reason), now)
+        return f"'{slug}' is back at version {version}, in shadow."
+
+    def sync_skills(self) -> None:
+        """Write the skills of specialists that answer requests, remove the others'."""
+        for specialist in self._specialists():
+            with self.shop.database.transaction() as connection:
+                rollout = find_rollout(connection, specialist.slug)
+            if rollout is not None and rollout.stage in SERVED:
+                version = self.shop.registry.open_version(rollout.slug, rollout.version)
+                write_skill(self.shop.settings.skills_dir, version.manifest)
+            else:
+                remove_skill(self.shop.settings.skills_dir, specialist.slug)
+
+    def _specialists(self) -> list[Specialist]:
+        with self.shop.database.transaction() as connection:
+            return list_specialists(connection)
+
+
+def open_pipeline(
+    settings: Settings,
+    database: Database,
+    clock: Callable[[], float] = time.time,
+    progress: Progress = silent,
+) -> Pipeline:
+    """Return the learning half; nothing heavy is loaded before it is needed."""
+    return Pipeline(Workshop(settings, database, clock, progress))
+
+
+def _view(connection: sqlite3.Connection, specialist: Specialist) -> SpecialistView:
+    rollout = find_rollout(connection, specialist.slug)
+    counts = tally(connection, specialist.slug, specialist.version or 0)
+    return SpecialistView(
+        specialist=specialist, rollout=rollout, compared=counts.compared, agreed=counts.agreed
+    )
+
+
+def _new_specialist(candidate: Candidate, now: float) -> Specialist:
+    return Specialist(
+        slug=candidate.pattern.slug,
+        pattern_id=candidate.pattern.pattern_id,
+        candidate_id=candidate.candidate_id,
+        kind=candidate.pattern.kind,
+        step=Step.APPROVED,
+        reason="The operator said train.",
+        run_id=_run_id(),
+        version=None,
+        updated_at=now,
+    )
+
+
+def _run_id() -> str:
+    return f"run-{uuid.uuid4().hex[:12]}"
+
+
+def _shadow(slug: str, version: int, now: float) -> Rollout:
+    return Rollout(
+        slug=slug,
+        version=version,
+        stage=Stage.SHADOW,
+        share=0.0,
+        held=False,
+        step_started_at=now,
+        reason="Newly registered.",
+    )

@@ -1,0 +1,140 @@
+"""Fit the matcher: which requests belong to which specialist, and which to none.
+
+The rows are the operator's own requests. Members of a registered specialist's
+pattern are its class; everything else that a person typed is background. What
+may be either (its answer fits a specialist's shape, yet the detector did not
+count it as a member; or there is no answer to tell) is left out, because as background it would teach the
+matcher to refuse the very requests it is for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hermes_apprentice.domain.exchange import Exchange, Ineligible
+from hermes_apprentice.domain.routing import MATCHER_FILE
+from hermes_apprentice.domain.shape import ShapeKind
+from hermes_apprentice.domain.shape_inference import fits
+from hermes_apprentice.domain.specialist import Manifest, Specialist, Step
+from hermes_apprentice.errors import ApprenticeError
+from hermes_apprentice.pipeline.workshop import Workshop
+from hermes_apprentice.statistics.open_set import fit_open_set
+from hermes_apprentice.statistics.risk_control import BACKGROUND
+from hermes_apprentice.storage.exchanges import ExchangeStore
+from hermes_apprentice.storage.patterns import PatternStore
+from hermes_apprentice.storage.specialists import list_specialists
+
+GROWTH = 1.2
+"""The matcher is fitted anew when there are this many times more requests than last time."""
+
+UNTOLD = (Ineligible.UNANSWERED, Ineligible.ATTACHMENT, Ineligible.SEVERAL_CALLS)
+"""Exchanges whose stored answer does not tell which task they were."""
+
+
+def refit_matcher(shop: Workshop) -> bool:
+    """Fit and sign a new matcher if the specialists or the traffic changed.
+
+    Returns:
+        Whether a new one was published.
+    """
+    with shop.database.transaction() as connection:
+        registered = [
+            one
+            for one in list_specialists(connection)
+            if one.version is not None and one.step is not Step.FAILED
+        ]
+    if not registered:
+        return False
+    details = {
+        "embedder": shop.embedder.digest,
+        "specialists": {one.slug: one.version for one in registered},
+        "false_route_rate": shop.settings.matcher.false_route_rate,
+        "requests": ExchangeStore(shop.database).counts().total,
+    }
+    if not _changed(_present(shop), details):
+        return False
+    shop.progress("fitting the matcher", 0.0)
+    _embed_the_rest(shop)
+    _publish(shop, registered, details)
+    return True
+
+
+def _present(shop: Workshop) -> dict[str, Any]:
+    try:
+        return dict(shop.registry.open_matcher().details)
+    except ApprenticeError:
+        return {}  # none yet, or a damaged one: a new one replaces it
+
+
+def _changed(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    if any(old.get(name) != new[name] for name in new if name != "requests"):
+        return True
+    return bool(new["requests"] >= GROWTH * old["requests"])
+
+
+def _embed_the_rest(shop: Workshop) -> None:
+    """Embed what people typed and the detector had no use for: it is background."""
+    store = ExchangeStore(shop.database)
+    digest = shop.embedder.digest
+    while rest := store.unembedded(digest, eligible_only=False, limit=256):
+        vectors = shop.embedder.embed([exchange.request for exchange in rest])
+        store.save_embeddings(digest, [exchange.exchange_id for exchange in rest], vectors)
+
+
+def _publish(shop: Workshop, registered: list[Specialist], details: dict[str, Any]) -> None:
+    store = ExchangeStore(shop.database)
+    manifests = [
+        shop.registry.open_version(one.slug, one.version).manifest
+        for one in registered
+        if one.version is not None
+    ]
+    with shop.database.transaction() as connection:
+        patterns = PatternStore(connection)
+        class_of = {
+            exchange_id: index
+            for index, manifest in enumerate(manifests)
+            for exchange_id in patterns.members(manifest.pattern_id)
+        }
+    embeddings = store.embeddings(shop.embedder.digest)
+    exchanges = {one.exchange_id: one for one in store.by_ids(embeddings.exchange_ids)}
+    labels = [
+        _label(class_of.get(name), exchanges.get(name), manifests)
+        for name in embeddings.exchange_ids
+    ]
+    kept = [row for row, label in enumerate(labels) if label is not None]
+    model = fit_open_set(
+        embeddings.vectors[kept],
+        np.array([labels[row] for row in kept], dtype=np.int64),
+        tuple(manifest.slug for manifest in manifests),
+        shop.settings.matcher.false_route_rate,
+        shop.settings.trainer.seed,
+    )
+    bound = model.bound
+    shop.registry.publish_matcher(
+        {MATCHER_FILE: model.to_bytes()},
+        {
+            **details,
+            "background": bound.background,
+            "bound_achieved": bound.achieved,
+            "upper": bound.upper,
+            "confidence": bound.confidence,
+        },
+    )
+
+
+def _label(
+    member_of: int | None, exchange: Exchange | None, manifests: list[Manifest]
+) -> int | None:
+    """Return the class of a row, ``BACKGROUND``, or ``None`` for a row to leave out."""
+    if member_of is not None:
+        return member_of
+    if exchange is None:
+        return None
+    if exchange.ineligible in UNTOLD:
+        return None
+    closed = (one for one in manifests if one.shape.kind is not ShapeKind.TEXT)
+    if exchange.eligible and any(fits(one.shape, exchange.answer) for one in closed):
+        return None
+    return BACKGROUND

@@ -1,0 +1,257 @@
+"""The steps of a specialist's life, one function each.
+
+A step may be interrupted at any moment and run again: what it writes to the
+disk appears whole or not at all, and the database changes last, in one
+transaction together with the message to the operator. Knows nothing about when
+steps are taken; ``loop`` decides that.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from hermes_apprentice.approvals import messages
+from hermes_apprentice.dataset.builder import build_dataset
+from hermes_apprentice.dataset.reader import read_dataset
+from hermes_apprentice.domain.dataset import Dataset
+from hermes_apprentice.domain.evaluation import Outcome, Verdict
+from hermes_apprentice.domain.exchange import Exchange
+from hermes_apprentice.domain.pattern import Pattern
+from hermes_apprentice.domain.shape import Kind
+from hermes_apprentice.domain.specialist import Envelope, Manifest, Specialist, Step
+from hermes_apprentice.domain.training import Method, TrainingJob, TrainingResult
+from hermes_apprentice.errors import NotEnoughExamplesError, RegistryError
+from hermes_apprentice.pipeline.workshop import Workshop
+from hermes_apprentice.serving.cpu import open_artefact
+from hermes_apprentice.storage.exchanges import ExchangeStore
+from hermes_apprentice.storage.files import write_atomically
+from hermes_apprentice.storage.patterns import PatternStore
+from hermes_apprentice.storage.specialists import save_job
+from hermes_apprentice.trainer.environment import find_train_python
+from hermes_apprentice.trainer.jobs import run_training
+from hermes_apprentice.validator.report import write_report
+from hermes_apprentice.validator.validation import examine
+
+_VERDICT = TypeAdapter(Verdict)
+_RESULT = TypeAdapter(TrainingResult)
+
+_LENGTH_MARGIN = 1.25
+"""How far beyond the lengths seen in training a request may be."""
+
+
+class Outcomes(NamedTuple):
+    """Where a step leads."""
+
+    step: Step
+    """The next step."""
+
+    reason: str
+    """Why, one sentence."""
+
+    kind: Kind
+    """The kind from here on."""
+
+    version: int | None
+    """The registered version."""
+
+    message: str | None
+    """What the operator is told, if anything."""
+
+
+def take_step(shop: Workshop, specialist: Specialist) -> Outcomes:
+    """Do the work of a specialist's present step.
+
+    Raises:
+        ApprenticeError: The step failed; nothing was half-done.
+    """
+    if specialist.step is Step.APPROVED:
+        return _build(shop, specialist)
+    if specialist.step is Step.DATASET_BUILT:
+        return _train(shop, specialist)
+    if specialist.step is Step.TRAINED:
+        return _validate(shop, specialist)
+    return _register(shop, specialist)
+
+
+def _build(shop: Workshop, specialist: Specialist) -> Outcomes:
+    exchanges = members(shop, specialist.pattern_id)
+    try:
+        dataset = build_dataset(
+            exchanges,
+            specialist.pattern_id,
+            shop.settings.dataset,
+            shop.redactor,
+            shop.run_dir(specialist.run_id) / "dataset",
+            shop.clock(),
+        )
+    except NotEnoughExamplesError as error:
+        return _to(specialist, Step.WAITING, str(error), messages.step_failed)
+    return _to(
+        specialist,
+        Step.DATASET_BUILT,
+        f"{len(dataset.examples)} examples of {len(exchanges)} exchanges.",
+    )
+
+
+def _train(shop: Workshop, specialist: Specialist) -> Outcomes:
+    folder = shop.run_dir(specialist.run_id)
+    output = _output(folder, specialist.kind)
+    result = _finished(output)
+    if result is None:
+        job = TrainingJob(
+            run_id=specialist.run_id,
+            kind=specialist.kind,
+            method=Method(shop.settings.trainer.method)
+            if specialist.kind is Kind.EXTRACTOR
+            else Method.AUTO,
+            dataset_dir=str(folder / "dataset"),
+            output_dir=str(output),
+            models_dir=str(shop.settings.models_dir),
+            embedder=shop.embedder.name,
+            train_python=find_train_python(shop.settings.trainer.train_python) or "",
+            seed=shop.settings.trainer.seed,
+        )
+
+        def show(share: float, note: str) -> None:
+            shop.progress(f"training {specialist.slug}: {note}", share)
+            with shop.database.transaction() as connection:
+                save_job(
+                    connection,
+                    run_id=specialist.run_id,
+                    slug=specialist.slug,
+                    state="running",
+                    progress=share,
+                    note=note,
+                    now=shop.clock(),
+                )
+
+        show(0.0, "starting")
+        result = run_training(job, show, timeout=shop.settings.trainer.timeout_seconds)
+    with shop.database.transaction() as connection:
+        save_job(
+            connection,
+            run_id=specialist.run_id,
+            slug=specialist.slug,
+            state="finished",
+            progress=1.0,
+            note=f"{result.method}, {result.seconds:.1f} s",
+            now=shop.clock(),
+        )
+    return _to(
+        specialist,
+        Step.TRAINED,
+        f"A {result.kind} was trained in {result.seconds:.1f} s ({result.method}).",
+    )
+
+
+def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
+    folder = shop.run_dir(specialist.run_id)
+    output = _output(folder, specialist.kind)
+    dataset = read_dataset(folder / "dataset")
+    artefact = output / "artefact"
+    with open_artefact(artefact, dataset, shop.embedder, shop.redactor) as runtime:
+        verdict, rows = examine(
+            dataset,
+            runtime.answer_many,
+            output / "out_of_fold.jsonl",
+            shop.settings.gate,
+            size_bytes=sum(file.stat().st_size for file in artefact.rglob("*")),
+            seed=shop.settings.trainer.seed,
+        )
+    write_atomically(output / "verdict.json", _VERDICT.dump_json(verdict, indent=1))
+    write_report(output / "verdict.md", specialist.slug, specialist.kind, dataset, verdict, rows)
+    message = messages.verdict_message(specialist.slug, verdict)
+    if verdict.outcome is Outcome.PASSED:
+        return Outcomes(Step.VALIDATED, verdict.reasons[0], specialist.kind, None, None)
+    step = Step.REJECTED if verdict.outcome is Outcome.REJECTED else Step.WAITING
+    return Outcomes(step, " ".join(verdict.reasons), specialist.kind, None, message)
+
+
+def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
+    folder = shop.run_dir(specialist.run_id)
+    output = _output(folder, specialist.kind)
+    dataset = read_dataset(folder / "dataset")
+    verdict = _VERDICT.validate_json((output / "verdict.json").read_bytes())
+    result = _RESULT.validate_json((output / "result.json").read_bytes())
+    with shop.database.transaction() as connection:
+        pattern = PatternStore(connection).pattern(specialist.pattern_id)
+    manifest = _published(shop, specialist) or shop.registry.publish(
+        output / "artefact",
+        Manifest(
+            format=1,
+            slug=specialist.slug,
+            version=0,
+            pattern_id=specialist.pattern_id,
+            label=pattern.label,
+            kind=specialist.kind,
+            base=result.base,
+            embedder=result.embedder,
+            dataset=dataset.digest,
+            redaction=dataset.redaction,
+            recipe=tuple(sorted((*result.recipe, ("run", specialist.run_id)))),
+            shape=dataset.shape,
+            envelope=envelope(pattern, dataset),
+            verdict=verdict,
+            created_at=shop.clock(),
+            files=(),
+        ),
+    )
+    shop.registry.set_alias(specialist.slug, manifest.version)
+    return Outcomes(
+        Step.REGISTERED,
+        f"Version {manifest.version} is signed and runs in shadow.",
+        specialist.kind,
+        manifest.version,
+        messages.verdict_message(specialist.slug, verdict),
+    )
+
+
+def _published(shop: Workshop, specialist: Specialist) -> Manifest | None:
+    """Return the version that this run published before it was interrupted, if it did."""
+    for version in reversed(shop.registry.versions(specialist.slug)):
+        try:
+            manifest = shop.registry.open_version(specialist.slug, version).manifest
+        except RegistryError:
+            continue  # a damaged old version is reported where it is served, not here
+        if ("run", specialist.run_id) in manifest.recipe:
+            return manifest
+    return None
+
+
+def members(shop: Workshop, pattern_id: str) -> list[Exchange]:
+    """Return the exchanges of a pattern, oldest first."""
+    with shop.database.transaction() as connection:
+        ids = PatternStore(connection).members(pattern_id)
+    return ExchangeStore(shop.database).by_ids(ids)
+
+
+def envelope(pattern: Pattern, dataset: Dataset) -> Envelope:
+    """Return the limits of what the training data covers."""
+    lengths = [len(example.request) for example in dataset.examples]
+    return Envelope(
+        max_turn_index=pattern.max_turn_index,
+        min_chars=max(1, int(min(lengths) / _LENGTH_MARGIN)),
+        max_chars=int(max(lengths) * _LENGTH_MARGIN),
+        ascii_only=all(example.request.isascii() for example in dataset.examples),
+    )
+
+
+def _to(specialist: Specialist, step: Step, reason: str, message: object = None) -> Outcomes:
+    text = messages.step_failed(specialist.slug, reason) if message else None
+    return Outcomes(step, reason, specialist.kind, None, text)
+
+
+def _output(folder: Path, kind: Kind) -> Path:
+    return folder / str(kind)
+
+
+def _finished(output: Path) -> TrainingResult | None:
+    """Return the result of a training that had finished before we were interrupted."""
+    try:
+        return _RESULT.validate_json((output / "result.json").read_bytes())
+    except (FileNotFoundError, ValidationError, json.JSONDecodeError):
+        return None
