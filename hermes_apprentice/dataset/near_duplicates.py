@@ -14,7 +14,10 @@ from datasketch import MinHash, MinHashLSH
 SIMILARITY = 0.8
 """Jaccard similarity of shingles from which two texts count as nearly the same."""
 
-_PERMUTATIONS = 96
+CANDIDATES = 0.5
+"""Similarity at which the index looks: lower, because it misses some; the exact value decides."""
+
+_PERMUTATIONS = 128
 _SHINGLE = 3
 _SEED = 1
 
@@ -33,7 +36,7 @@ def groups(texts: Sequence[str]) -> list[int]:
             index = parent[index]
         return index
 
-    index = MinHashLSH(threshold=SIMILARITY, num_perm=_PERMUTATIONS)
+    index = MinHashLSH(threshold=CANDIDATES, num_perm=_PERMUTATIONS)
     shingles = [_shingles(text) for text in texts]
     for number, found in enumerate(shingles):
         signature = MinHash(num_perm=_PERMUTATIONS, seed=_SEED)
