@@ -1,0 +1,136 @@
+"""The classifier: a softmax head on the request's embedding, open to unknown requests.
+
+A request is answered with the confidence of its label times how typical it is
+of that label's training requests. Knows nothing about training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hermes_apprentice.embedding.base import Encoding, FloatArray
+from hermes_apprentice.errors import ArtefactError
+from hermes_apprentice.inference.arrays import read_groups, write_groups
+from hermes_apprentice.inference.base import Prediction
+from hermes_apprentice.inference.confidence import (
+    Calibration,
+    Typicality,
+    confidence_arrays,
+    nearness,
+    read_confidence,
+)
+from hermes_apprentice.inference.head import SoftmaxHead, bag_of, softmax
+from hermes_apprentice.inference.words import split_words
+
+LABELS_FILE = "labels.json"
+WEIGHTS_FILE = "weights.npz"
+SIGNALS = 3
+"""How many numbers the calibration reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Classifier:
+    """A trained classifier."""
+
+    labels: tuple[str, ...]
+    """The answers, exactly as the upstream writes them."""
+
+    head: SoftmaxHead
+    """Scores the labels."""
+
+    owners: NDArray[np.int32]
+    """Label of every exemplar, shape ``(exemplars,)``."""
+
+    calibration: Calibration
+    """Turns signals into a probability."""
+
+    typicality: Typicality
+    """Exemplars of the training requests."""
+
+    reads_encodings: bool = field(default=True, init=False)
+    """It lives on the embedding."""
+
+    def predict(
+        self, requests: Sequence[str], encodings: Sequence[Encoding] | None
+    ) -> list[Prediction]:
+        """Answer every request with its most probable label."""
+        if encodings is None:
+            raise ArtefactError("this classifier needs the embedder's encodings")
+        return [
+            self._predict(request, encoding.embedding)
+            for request, encoding in zip(requests, encodings, strict=True)
+        ]
+
+    def _predict(self, request: str, embedding: FloatArray) -> Prediction:
+        bag = bag_of(split_words(request)) if self.head.vocabulary else []
+        shares = softmax(self.head.scores(embedding, bag))
+        picked = int(shares.argmax())
+        near = nearness(self.typicality.exemplars[self.owners == picked] @ embedding)
+        signals = label_signals(shares, near)
+        typical = self.typicality.from_similarity(near)
+        confidence = self.calibration.probability(signals) * typical
+        return Prediction(self.labels[picked], confidence)
+
+    def save(self, folder: Path) -> None:
+        """Write the model's files into ``folder``."""
+        write_groups(
+            folder / WEIGHTS_FILE,
+            {
+                "head": self.head.to_arrays(),
+                "confidence": confidence_arrays(self.calibration, self.typicality),
+                "owners": {"owners": self.owners.astype(np.int32)},
+            },
+        )
+        text = json.dumps(list(self.labels), ensure_ascii=True, indent=1)
+        (folder / LABELS_FILE).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Classifier:
+        """Return the model that `save` wrote.
+
+        Raises:
+            ArtefactError: A file is missing, damaged or does not fit the others.
+        """
+        try:
+            labels = json.loads((folder / LABELS_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as exc:
+            raise ArtefactError(f"{LABELS_FILE} cannot be read; train again") from exc
+        groups = read_groups(folder / WEIGHTS_FILE)
+        try:
+            head = SoftmaxHead.from_arrays(groups["head"])
+            calibration, typicality = read_confidence(groups["confidence"], SIGNALS)
+            owners = groups["owners"]["owners"]
+        except KeyError as exc:
+            raise ArtefactError() from exc
+        fits = (
+            isinstance(labels, list)
+            and all(isinstance(label, str) for label in labels)
+            and len(labels) == len(head.bias)
+            and owners.shape == (len(typicality.exemplars),)
+        )
+        if not fits:
+            raise ArtefactError()
+        return cls(
+            labels=tuple(labels),
+            head=head,
+            owners=owners.astype(np.int32),
+            calibration=calibration,
+            typicality=typicality,
+        )
+
+
+def label_signals(shares: NDArray[np.float64], near: float) -> NDArray[np.float64]:
+    """Return what the calibration of a classifier reads, shape ``(SIGNALS,)``.
+
+    Log-odds of the best label, its lead over the second, and the nearness of its exemplars.
+    """
+    ordered = np.sort(shares)
+    best = float(np.clip(ordered[-1], 1e-6, 1 - 1e-6))
+    second = float(ordered[-2]) if len(ordered) > 1 else 0.0
+    return np.array([np.log(best / (1 - best)), best - second, near])

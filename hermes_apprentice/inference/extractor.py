@@ -1,0 +1,176 @@
+"""The extractor that needs no network of its own: chains and heads over the embedder's states.
+
+Knows nothing about training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hermes_apprentice.embedding.base import Encoding
+from hermes_apprentice.errors import ArtefactError
+from hermes_apprentice.inference.arrays import Arrays, read_groups, write_groups
+from hermes_apprentice.inference.base import Prediction
+from hermes_apprentice.inference.chain import Chain
+from hermes_apprentice.inference.confidence import (
+    Calibration,
+    Typicality,
+    confidence_arrays,
+    read_confidence,
+)
+from hermes_apprentice.inference.decoding import SIGNALS, Decoded, decode
+from hermes_apprentice.inference.features import reads_all, word_features, word_states
+from hermes_apprentice.inference.head import SoftmaxHead, bag_of, softmax
+from hermes_apprentice.inference.plan import AnswerPlan, Source
+from hermes_apprentice.inference.words import Word, split_words
+
+PLAN_FILE = "plan.json"
+WEIGHTS_FILE = "weights.npz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Extractor:
+    """A trained extractor."""
+
+    plan: AnswerPlan
+    """Where each field comes from."""
+
+    chains: tuple[Chain, ...]
+    """One per track of the plan."""
+
+    heads: Mapping[str, SoftmaxHead]
+    """One per choice field, by path."""
+
+    calibration: Calibration
+    """Turns signals into a probability."""
+
+    typicality: Typicality
+    """What the training requests look like."""
+
+    reads_encodings: bool = field(default=True, init=False)
+    """It lives on the embedder's states."""
+
+    def predict(
+        self, requests: Sequence[str], encodings: Sequence[Encoding] | None
+    ) -> list[Prediction]:
+        """Answer every request.
+
+        Words beyond the embedder's window are tagged by their spelling and
+        neighbours alone; what was learned about such requests is in the calibration.
+        """
+        if encodings is None:
+            raise ArtefactError("this extractor needs the embedder's encodings")
+        return [
+            self.finish(*self.decode(request, encoding), encoding)
+            for request, encoding in zip(requests, encodings, strict=True)
+        ]
+
+    def finish(self, decoded: Decoded, cut_off: bool, encoding: Encoding) -> Prediction:
+        """Return an answer with its confidence."""
+        signals = np.append(decoded.signals, float(cut_off))
+        typical = self.typicality.of(encoding.embedding)
+        return Prediction(decoded.text, self.calibration.probability(signals) * typical)
+
+    def decode(
+        self,
+        request: str,
+        encoding: Encoding,
+        extra: Sequence[NDArray[np.float64]] | None = None,
+    ) -> tuple[Decoded, bool]:
+        """Return the answer with its signals, and whether the window was too short.
+
+        Args:
+            request: The text.
+            encoding: What the embedder says of it.
+            extra: Scores to add to every word's labels, per track.
+        """
+        words = split_words(request)
+        scores = self.emissions(request, words, encoding)
+        if extra is not None:
+            scores = [own + more for own, more in zip(scores, extra, strict=True)]
+        required = self.plan.required
+        taggings = [
+            chain.tag(table, required) for chain, table in zip(self.chains, scores, strict=True)
+        ]
+        bag = bag_of(words) if self.heads else []
+        choices = {
+            path: softmax(head.scores(encoding.embedding, bag)) for path, head in self.heads.items()
+        }
+        decoded = decode(self.plan, request, words, taggings, choices)
+        return decoded, not reads_all(words, encoding)
+
+    def emissions(
+        self, request: str, words: Sequence[Word], encoding: Encoding
+    ) -> list[NDArray[np.float64]]:
+        """Return every word's score for every label, per track."""
+        features = word_features(words, request)
+        states = word_states(words, encoding)
+        return [chain.emissions(features, states) for chain in self.chains]
+
+    def save(self, folder: Path) -> None:
+        """Write the model's files into ``folder``."""
+        groups: dict[str, Arrays] = {
+            f"chain{track}": chain.to_arrays() for track, chain in enumerate(self.chains)
+        }
+        for place, choice in enumerate(self.plan.of(Source.CHOICE)):
+            groups[f"head{place}"] = self.heads[choice.path].to_arrays()
+        groups["confidence"] = confidence_arrays(self.calibration, self.typicality)
+        write_groups(folder / WEIGHTS_FILE, groups)
+        (folder / PLAN_FILE).write_text(self.plan.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Extractor:
+        """Return the model that `save` wrote.
+
+        Raises:
+            ArtefactError: A file is missing, damaged or does not fit the others.
+        """
+        plan = read_plan(folder)
+        groups = read_groups(folder / WEIGHTS_FILE)
+        choices = plan.of(Source.CHOICE)
+        chains = tuple(Chain.from_arrays(_group(groups, f"chain{n}")) for n in range(plan.tracks))
+        heads = {
+            choice.path: SoftmaxHead.from_arrays(_group(groups, f"head{place}"))
+            for place, choice in enumerate(choices)
+        }
+        for choice in choices:
+            expected = len(choice.choices) + choice.can_be_missing
+            if len(heads[choice.path].bias) != expected:
+                raise ArtefactError()
+        known = {span.path for span in plan.of(Source.SPAN)}
+        if any(label[2:] not in known for chain in chains for label in chain.labels[1:]):
+            raise ArtefactError()
+        calibration, typicality = read_confidence(_group(groups, "confidence"), SIGNALS + 1)
+        return cls(
+            plan=plan,
+            chains=chains,
+            heads=heads,
+            calibration=calibration,
+            typicality=typicality,
+        )
+
+
+def read_plan(folder: Path) -> AnswerPlan:
+    """Return the plan in a model's folder.
+
+    Raises:
+        ArtefactError: It is missing or damaged.
+    """
+    try:
+        text = (folder / PLAN_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ArtefactError(f"{PLAN_FILE} cannot be read; train the specialist again") from exc
+    return AnswerPlan.from_json(text)
+
+
+def _group(groups: Mapping[str, dict[str, NDArray[Any]]], name: str) -> dict[str, NDArray[Any]]:
+    try:
+        return groups[name]
+    except KeyError:
+        raise ArtefactError() from None

@@ -1,0 +1,156 @@
+"""Train the classifier: a softmax head on the frozen embedding.
+
+What the head reads and its regularisation are chosen by cross-validation; its
+confidence is calibrated on cross-validated predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hermes_apprentice.domain.dataset import Example
+from hermes_apprentice.domain.evaluation import f1, label_key
+from hermes_apprentice.domain.shape import Shape, ShapeKind
+from hermes_apprentice.domain.training import Method
+from hermes_apprentice.embedding.base import Encoding
+from hermes_apprentice.errors import TrainingError
+from hermes_apprentice.inference.base import Prediction
+from hermes_apprentice.inference.classifier import SIGNALS, Classifier, label_signals
+from hermes_apprentice.inference.confidence import nearness
+from hermes_apprentice.inference.head import bag_of, softmax
+from hermes_apprentice.inference.words import split_words
+from hermes_apprentice.trainer.calibrating import (
+    choose_exemplars,
+    cross_calibrated,
+    fit_calibration,
+    fit_typicality,
+    held_out_typicality,
+)
+from hermes_apprentice.trainer.folds import make_folds
+from hermes_apprentice.trainer.head_fitting import OPTIONS, choose_head, fit_head
+from hermes_apprentice.trainer.trained import Progress, Trained
+
+MIN_PER_LABEL = 2
+"""Examples a label needs to be learned."""
+
+_FOLDS = 5
+_FOLDS_WHEN_LARGE = 3
+_LARGE = 3_000
+"""Examples from which on there are fewer folds, and the head is chosen on this many."""
+
+_MANY_LABELS = 30
+"""Labels above which heads over words would be large and slow to choose."""
+
+_DENSE_OPTIONS = tuple(option for option in OPTIONS if not option.bag)
+
+
+def train_classifier(
+    shape: Shape,
+    examples: Sequence[Example],
+    encodings: Sequence[Encoding],
+    seed: int,
+    progress: Progress,
+) -> Trained:
+    """Train on all ``examples``.
+
+    Raises:
+        TrainingError: The answers are no labels, or there are fewer than two labels to tell apart.
+    """
+    labels, classes = _classes(shape, examples)
+    groups = [example.group for example in examples]
+    embeddings = np.stack([encoding.embedding for encoding in encodings])
+    bags = [bag_of(split_words(example.request)) for example in examples]
+    large = len(examples) > _LARGE
+    folds = make_folds(groups, classes.tolist(), _FOLDS_WHEN_LARGE if large else _FOLDS, seed)
+    if not folds:
+        raise TrainingError("all examples are near-duplicates of each other; collect more")
+
+    progress(0.1, "choosing the head")
+    some = choose_exemplars(len(examples), seed, classes.astype(np.int32), _LARGE)
+    inner = folds
+    if large:
+        some_groups = [groups[place] for place in some]
+        inner = make_folds(some_groups, classes[some].tolist(), 2, seed) or folds
+    picked = some if large else np.arange(len(examples))
+    settings, _ = choose_head(
+        embeddings[picked],
+        [bags[place] for place in picked],
+        classes[picked],
+        len(labels),
+        inner,
+        OPTIONS if len(labels) <= _MANY_LABELS else _DENSE_OPTIONS,
+    )
+
+    given = np.zeros(len(examples), np.int32)
+    signals = np.zeros((len(examples), SIGNALS))
+    for number, fold in enumerate(folds):
+        progress(0.3 + 0.5 * number / len(folds), f"cross-validation {number + 1}/{len(folds)}")
+        learned_bags = [bags[place] for place in fold.learn]
+        head = fit_head(
+            embeddings[fold.learn], learned_bags, classes[fold.learn], len(labels), settings
+        )
+        kept = fold.learn[
+            choose_exemplars(len(fold.learn), seed, classes[fold.learn].astype(np.int32))
+        ]
+        for place in fold.predict:
+            shares = softmax(head.scores(embeddings[place], bags[place]))
+            given[place] = shares.argmax()
+            near = nearness(embeddings[kept[classes[kept] == given[place]]] @ embeddings[place])
+            signals[place] = label_signals(shares, near)
+
+    progress(0.8, "fitting on all examples")
+    right = given == classes
+    head = fit_head(embeddings, bags, classes, len(labels), settings)
+    kept = choose_exemplars(len(examples), seed, classes.astype(np.int32))
+    owners = classes[kept].astype(np.int32)
+    typicality = fit_typicality(embeddings[kept], [groups[place] for place in kept], owners)
+    model = Classifier(
+        labels=labels,
+        head=head,
+        owners=owners,
+        calibration=fit_calibration(signals, right),
+        typicality=typicality,
+    )
+    typical = held_out_typicality(typicality, embeddings, groups, kept, owners, given)
+    confidences = cross_calibrated(signals, right, folds) * typical
+    texts = [labels[number] for number in given]
+    return Trained(
+        model=model,
+        method=Method.HEAD,
+        held_out=[
+            Prediction(text, float(confidence))
+            for text, confidence in zip(texts, confidences, strict=True)
+        ],
+        scores={
+            "agreement": float(right.mean()),
+            "f1": f1(shape, texts, [example.answer for example in examples]),
+        },
+        recipe={"head": settings.text, "folds": str(len(folds)), "labels": str(len(labels))},
+    )
+
+
+def _classes(shape: Shape, examples: Sequence[Example]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    """Return the labels and the number of every example's label."""
+    if shape.kind is not ShapeKind.LABEL or not shape.labels:
+        raise TrainingError("a classifier needs answers that are labels from a small set")
+    known = {label_key(label): label for label in reversed(shape.labels)}
+    keys = [label_key(example.answer) for example in examples]
+    strange = sorted({key for key in keys if key not in known})
+    if strange:
+        raise TrainingError(
+            f"{len(strange)} answers of the dataset are not among its labels, such as "
+            f"{strange[0]!r}; build the dataset again"
+        )
+    counts = {key: keys.count(key) for key in set(keys)}
+    learnable = [key for key in known if counts.get(key, 0) >= MIN_PER_LABEL]
+    if len(learnable) < 2:
+        raise TrainingError(
+            f"a classifier needs two labels with at least {MIN_PER_LABEL} examples each; "
+            f"there are {len(learnable)}"
+        )
+    present = [key for key in map(label_key, shape.labels) if counts.get(key)]
+    number = {key: place for place, key in enumerate(dict.fromkeys(present))}
+    return tuple(known[key] for key in number), np.array([number[key] for key in keys], np.intp)

@@ -1,0 +1,319 @@
+"""Train the extractor that lives on the frozen embedder: a chain per track, a head per choice.
+
+Every figure it reports, and its confidence, come from cross-validation by
+groups of near-duplicates; the model itself is then fitted on everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hermes_apprentice.domain.dataset import Example
+from hermes_apprentice.domain.evaluation import agrees, f1
+from hermes_apprentice.domain.shape import Shape
+from hermes_apprentice.domain.training import Method
+from hermes_apprentice.embedding.base import Encoding, FloatArray
+from hermes_apprentice.errors import TrainingError
+from hermes_apprentice.inference.base import Prediction
+from hermes_apprentice.inference.chain import Chain
+from hermes_apprentice.inference.confidence import Calibration, Typicality
+from hermes_apprentice.inference.decoding import SIGNALS
+from hermes_apprentice.inference.extractor import Extractor
+from hermes_apprentice.inference.features import word_features, word_states
+from hermes_apprentice.inference.head import SoftmaxHead, bag_of
+from hermes_apprentice.inference.plan import FieldPlan, Source
+from hermes_apprentice.trainer.calibrating import (
+    choose_exemplars,
+    cross_calibrated,
+    fit_calibration,
+    fit_typicality,
+    held_out_typicality,
+)
+from hermes_apprentice.trainer.chain_fitting import ChainSettings, Features, fit_chain
+from hermes_apprentice.trainer.folds import Fold, make_folds
+from hermes_apprentice.trainer.head_fitting import HeadSettings, choose_head, fit_head
+from hermes_apprentice.trainer.planning import Lesson, Supervision, plan_answers
+from hermes_apprentice.trainer.trained import Progress, Trained
+
+FLAGS = (SIGNALS - 1, SIGNALS)
+"""Signals that warn: a span that could not be read, a request beyond the window."""
+
+_FOLDS = 5
+_FOLDS_WHEN_LARGE = 3
+_LARGE = 30_000
+"""Words from which on there are fewer folds."""
+
+
+class _Prepared(NamedTuple):
+    """Everything that is computed once per example."""
+
+    features: Sequence[Features]
+    states: Sequence[FloatArray]
+    bags: Sequence[Sequence[str]]
+    embeddings: FloatArray
+
+
+class ExtractorFit(NamedTuple):
+    """A trained extractor and what it was judged with."""
+
+    lesson: Lesson
+    """What the examples teach."""
+
+    folds: Sequence[Fold]
+    """The folds of the cross-validation."""
+
+    fold_models: Sequence[Extractor]
+    """The model of each fold; its confidence means nothing."""
+
+    model: Extractor
+    """Fitted on everything."""
+
+    typical: NDArray[np.float64]
+    """How typical each request is, by the others."""
+
+    trained: Trained
+    """For the worker."""
+
+
+def train_extractor(
+    shape: Shape,
+    examples: Sequence[Example],
+    encodings: Sequence[Encoding],
+    seed: int,
+    progress: Progress,
+) -> ExtractorFit:
+    """Train on all ``examples``.
+
+    Raises:
+        TrainingError: An extractor cannot give such answers, or there are too few examples.
+    """
+    progress(0.0, "finding the answers' values in the requests")
+    lesson = plan_answers(shape, examples)
+    folds = lesson_folds(lesson, examples, seed)
+    prepared = _prepare(lesson.supervision, examples, encodings)
+    learner = _Learner(lesson, prepared, ChainSettings())
+    settings = learner.choose_heads(folds)
+    fold_models = []
+    for number, fold in enumerate(folds):
+        progress(0.1 + 0.7 * number / len(folds), f"cross-validation {number + 1}/{len(folds)}")
+        fold_models.append(learner.model(fold.learn, settings))
+    held_out = predict_held_out(shape, examples, encodings, folds, fold_models)
+    progress(0.8, "fitting on all examples")
+    groups = [example.group for example in examples]
+    kept = choose_exemplars(len(examples), seed)
+    typicality = fit_typicality(prepared.embeddings[kept], [groups[place] for place in kept])
+    model = replace(
+        learner.model(np.arange(len(examples)), settings),
+        calibration=fit_calibration(held_out.signals, held_out.right, FLAGS),
+        typicality=typicality,
+    )
+    typical = held_out_typicality(typicality, prepared.embeddings, groups, kept)
+    trained = Trained(
+        model=model,
+        method=Method.CRF,
+        held_out=held_out.predictions(folds, typical),
+        scores=held_out.scores(shape, examples),
+        recipe={
+            **learner.recipe(settings),
+            "folds": str(len(folds)),
+            "rebuilt": f"{lesson.rebuilt:.4f}",
+        },
+    )
+    return ExtractorFit(lesson, folds, fold_models, model, typical, trained)
+
+
+class HeldOut(NamedTuple):
+    """Cross-validated answers."""
+
+    texts: Sequence[str]
+    """One answer per example."""
+
+    signals: NDArray[np.float64]
+    """What the confidence is computed from, shape ``(examples, SIGNALS + 1)``."""
+
+    right: NDArray[np.bool_]
+    """Whether each answer equals the upstream's."""
+
+    def predictions(self, folds: Sequence[Fold], typical: NDArray[np.float64]) -> list[Prediction]:
+        """Return the answers with cross-calibrated confidences."""
+        confidences = cross_calibrated(self.signals, self.right, folds, FLAGS) * typical
+        return [
+            Prediction(text, float(confidence))
+            for text, confidence in zip(self.texts, confidences, strict=True)
+        ]
+
+    def scores(self, shape: Shape, examples: Sequence[Example]) -> dict[str, float]:
+        """Return agreement and F1."""
+        answers = [example.answer for example in examples]
+        return {"agreement": float(self.right.mean()), "f1": f1(shape, self.texts, answers)}
+
+
+def predict_held_out(
+    shape: Shape,
+    examples: Sequence[Example],
+    encodings: Sequence[Encoding],
+    folds: Sequence[Fold],
+    models: Sequence[Extractor],
+    extra: Sequence[Sequence[NDArray[np.float64]]] | None = None,
+) -> HeldOut:
+    """Let each fold's model answer what it has not seen.
+
+    Args:
+        shape: The shape of the answers.
+        examples: All examples.
+        encodings: Theirs.
+        folds: The folds.
+        models: One per fold.
+        extra: Scores to add to every word's labels, per example and track.
+    """
+    texts = [""] * len(examples)
+    signals = np.zeros((len(examples), SIGNALS + 1))
+    for fold, model in zip(folds, models, strict=True):
+        for place in fold.predict:
+            more = None if extra is None else extra[place]
+            decoded, cut_off = model.decode(examples[place].request, encodings[place], more)
+            texts[place] = decoded.text
+            signals[place] = np.append(decoded.signals, float(cut_off))
+    right = np.array(
+        [agrees(shape, text, example.answer) for text, example in zip(texts, examples, strict=True)]
+    )
+    return HeldOut(texts, signals, right)
+
+
+def lesson_folds(lesson: Lesson, examples: Sequence[Example], seed: int) -> list[Fold]:
+    """Return the folds that every extractor of these examples is judged on.
+
+    Raises:
+        TrainingError: All examples are near-duplicates of each other.
+    """
+    words = sum(len(item.words) for item in lesson.supervision)
+    kinds = [tuple(sorted(item.choices.items())) for item in lesson.supervision]
+    folds = make_folds(
+        [example.group for example in examples],
+        kinds,
+        _FOLDS if words < _LARGE else _FOLDS_WHEN_LARGE,
+        seed,
+    )
+    if not folds:
+        raise TrainingError("all examples are near-duplicates of each other; collect more")
+    return folds
+
+
+class _Learner:
+    """Fits chains and heads on any part of the examples."""
+
+    def __init__(self, lesson: Lesson, prepared: _Prepared, settings: ChainSettings) -> None:
+        self._plan = lesson.plan
+        self._supervision = lesson.supervision
+        self._prepared = prepared
+        self._settings = settings
+        self._choices = self._plan.of(Source.CHOICE)
+        self._names = [lesson.label_names(track) for track in range(self._plan.tracks)]
+
+    def choose_heads(self, folds: Sequence[Fold]) -> dict[str, HeadSettings]:
+        chosen = {}
+        for field in self._choices:
+            places = self._with_choice(field, np.arange(len(self._supervision)))
+            position = {int(place): number for number, place in enumerate(places)}
+            inner = [
+                Fold(
+                    *(
+                        np.array([position[n] for n in part if n in position], np.intp)
+                        for part in fold
+                    )
+                )
+                for fold in folds
+            ]
+            chosen[field.path], _ = choose_head(
+                self._prepared.embeddings[places],
+                [self._prepared.bags[place] for place in places],
+                self._classes(field, places),
+                _class_count(field),
+                [fold for fold in inner if len(fold.learn) and len(fold.predict)],
+            )
+        return chosen
+
+    def model(self, places: NDArray[np.intp], settings: dict[str, HeadSettings]) -> Extractor:
+        """Return an extractor fitted on some examples, not calibrated yet."""
+        chains, heads = self._fit(places, settings)
+        return Extractor(
+            plan=self._plan,
+            chains=chains,
+            heads=heads,
+            calibration=Calibration(weights=np.zeros(SIGNALS + 1), bias=0.0),
+            typicality=Typicality(exemplars=self._prepared.embeddings[:0], usual=1, foreign=0),
+        )
+
+    def _fit(
+        self, places: NDArray[np.intp], settings: dict[str, HeadSettings]
+    ) -> tuple[tuple[Chain, ...], dict[str, SoftmaxHead]]:
+        prepared = self._prepared
+        placed = [n for n in places if self._supervision[n].labels is not None]
+        chains = tuple(
+            fit_chain(
+                [prepared.features[n] for n in placed],
+                [prepared.states[n] for n in placed],
+                [_labels(self._supervision[n], track) for n in placed],
+                names,
+                self._settings,
+            )
+            for track, names in enumerate(self._names)
+        )
+        heads = {}
+        for field in self._choices:
+            known = self._with_choice(field, places)
+            heads[field.path] = fit_head(
+                prepared.embeddings[known],
+                [prepared.bags[n] for n in known],
+                self._classes(field, known),
+                _class_count(field),
+                settings[field.path],
+            )
+        return chains, heads
+
+    def recipe(self, settings: dict[str, HeadSettings]) -> dict[str, str]:
+        used = self._settings
+        chosen = {f"head.{path}": one.text for path, one in settings.items()}
+        return {
+            "chain.named_prior": f"{used.named_prior:g}",
+            "chain.dense_prior": f"{used.dense_prior:g}",
+            "chain.iterations": str(used.iterations),
+            "tracks": str(self._plan.tracks),
+            **chosen,
+        }
+
+    def _with_choice(self, field: FieldPlan, places: NDArray[np.intp]) -> NDArray[np.intp]:
+        return np.array([n for n in places if field.path in self._supervision[n].choices], np.intp)
+
+    def _classes(self, field: FieldPlan, places: NDArray[np.intp]) -> NDArray[np.intp]:
+        return np.array([self._supervision[n].choices[field.path] for n in places], np.intp)
+
+
+def _class_count(field: FieldPlan) -> int:
+    return len(field.choices) + field.can_be_missing
+
+
+def _labels(lesson: Supervision, track: int) -> Sequence[str]:
+    return lesson.labels[track] if lesson.labels is not None else ()
+
+
+def _prepare(
+    supervision: Sequence[Supervision],
+    examples: Sequence[Example],
+    encodings: Sequence[Encoding],
+) -> _Prepared:
+    words = [lesson.words for lesson in supervision]
+    return _Prepared(
+        features=[
+            word_features(row, example.request)
+            for row, example in zip(words, examples, strict=True)
+        ],
+        states=[word_states(row, encoding) for row, encoding in zip(words, encodings, strict=True)],
+        bags=[bag_of(row) for row in words],
+        embeddings=np.stack([encoding.embedding for encoding in encodings]),
+    )

@@ -1,0 +1,94 @@
+"""Choose how a specialist is trained, by cross-validation, and train it.
+
+Knows nothing about processes or files of datasets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hermes_apprentice.domain.dataset import Example
+from hermes_apprentice.domain.shape import Kind, Shape
+from hermes_apprentice.domain.training import Method
+from hermes_apprentice.embedding.base import Embedder, Encoding
+from hermes_apprentice.errors import MissingExtraError, TrainingError
+from hermes_apprentice.trainer.classifier import train_classifier
+from hermes_apprentice.trainer.extractor import train_extractor
+from hermes_apprentice.trainer.finetuning import Finetuner
+from hermes_apprentice.trainer.trained import Progress, Trained, part_of
+
+MIN_EXAMPLES = 10
+"""Examples below which nothing can be learned and checked."""
+
+_ENCODED_AT_ONCE = 64
+
+
+def train(
+    kind: Kind,
+    method: Method,
+    shape: Shape,
+    examples: Sequence[Example],
+    embedder: Embedder,
+    seed: int,
+    progress: Progress,
+    finetune: Finetuner | None = None,
+) -> Trained:
+    """Train one specialist.
+
+    With ``Method.AUTO`` an extractor is also given a fine-tuned encoder where
+    ``finetune`` can make one, and that is kept if it agrees more often with
+    held-out answers.
+
+    Raises:
+        TrainingError: These examples cannot be learned this way, and why.
+    """
+    if len(examples) < MIN_EXAMPLES:
+        raise TrainingError(
+            f"{len(examples)} examples to learn from are too few; {MIN_EXAMPLES} is the least"
+        )
+    if kind is Kind.GENERATOR:
+        raise TrainingError("a generator is not trained on a CPU")
+    if kind is Kind.CLASSIFIER:
+        if method not in (Method.AUTO, Method.HEAD):
+            raise TrainingError(f"a classifier is not trained by {method.value!r}")
+        encodings = _encode(embedder, examples, part_of(progress, 0.0, 0.4))
+        return train_classifier(shape, examples, encodings, seed, part_of(progress, 0.4, 1.0))
+    if method is Method.HEAD:
+        raise TrainingError("an extractor is not trained by 'head'")
+    if method is Method.FINETUNED and finetune is None:
+        raise MissingExtraError("fine-tuning an encoder", "train")
+    heavier = finetune if method in (Method.AUTO, Method.FINETUNED) else None
+    end = 0.3 if heavier else 1.0
+    encodings = _encode(embedder, examples, part_of(progress, 0.0, 0.1 * end))
+    light = train_extractor(shape, examples, encodings, seed, part_of(progress, 0.1 * end, end))
+    if heavier is None:
+        return light.trained
+    insist = method is Method.FINETUNED
+    heavy = heavier(
+        light, shape, examples, encodings, seed, part_of(progress, end, 1.0), insist=insist
+    )
+    if heavy is None:
+        return light.trained
+    return heavy if insist else better(light.trained, heavy)
+
+
+def better(light: Trained, heavy: Trained) -> Trained:
+    """Return the one that agrees more often with held-out answers; ``light`` if they tie."""
+    from dataclasses import replace
+
+    compared = {
+        f"cv.{one.method.value}.{name}": f"{value:.4f}"
+        for one in (light, heavy)
+        for name, value in one.scores.items()
+    }
+    best = heavy if heavy.scores["agreement"] > light.scores["agreement"] else light
+    return replace(best, recipe={**best.recipe, **compared})
+
+
+def _encode(embedder: Embedder, examples: Sequence[Example], progress: Progress) -> list[Encoding]:
+    encodings: list[Encoding] = []
+    for start in range(0, len(examples), _ENCODED_AT_ONCE):
+        progress(start / len(examples), "reading the requests")
+        part = examples[start : start + _ENCODED_AT_ONCE]
+        encodings += embedder.encode([example.request for example in part])
+    return encodings
