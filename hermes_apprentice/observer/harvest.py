@@ -38,6 +38,9 @@ _RECENT = 200
 _SLICE = 500
 """Older exchanges compared in every call, until all have been since the last change."""
 
+_ANCESTORS = 3
+"""Earlier sessions in which the original of a copied turn is looked for."""
+
 _SETTLED_SECONDS = 2.0
 """Age from which an unchanged file time proves that nothing was written."""
 
@@ -246,11 +249,19 @@ class _Harvester:
             self._done[name] = rows[-1].row_id if rows else 0
         turns = assemble(rows)
         if session.parent is not None:
-            parent = assemble(self._reader.rows_of(session.parent))
-            turns = turns[copied_from(turns, parent, session.started_at) :]
+            ancestors = [assemble(self._reader.rows_of(old)) for old in self._lineage(session)]
+            turns = turns[copied_from(turns, ancestors, session.started_at) :]
         stored = self._store.of_session(self._profile, name)
         found = self._records(turns, session)
         self._apply(plan(stored, found, emptied_at=emptied_archive_at(rows)))
+
+    def _lineage(self, session: SessionRow) -> list[str]:
+        """Return the sessions that this one came from, nearest first."""
+        found: list[str] = []
+        while session.parent is not None and len(found) < _ANCESTORS:
+            found.append(session.parent)
+            session = self._reader.sessions(found[-1:]).get(found[-1], _unknown_session(""))
+        return found
 
     def _records(self, turns: Sequence[Turn], session: SessionRow) -> list[StoredExchange]:
         return [

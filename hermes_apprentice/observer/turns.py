@@ -129,28 +129,42 @@ def assemble(
     return [draft.turn() for draft in drafts.all]
 
 
-def copied_from(turns: Sequence[Turn], parent: Sequence[Turn], started_at: float) -> int:
-    """Return how many of a session's first turns are copies of its parent's.
+def copied_from(
+    turns: Sequence[Turn], ancestors: Sequence[Sequence[Turn]], started_at: float
+) -> int:
+    """Return how many of a session's first turns are copies of an earlier session's.
 
     A branch starts with its parent's history under new times, a continuation
-    after a compaction with a part of it. Copies come first and in the parent's
-    order, so the count ends at the first turn that the parent does not have.
+    after a compaction with a part of it. Copies come first and in the old
+    order, so the count ends at the first turn that no ancestor has.
 
     Args:
         turns: The turns of the session.
-        parent: The turns of the session it came from.
-        started_at: Unix time of the split; what the parent was asked later is no original.
+        ancestors: The turns of the session it came from, of that one's, and so on.
+        started_at: Unix time of the split; what was asked later elsewhere is no original.
     """
-    originals = iter([turn for turn in parent if turn.asked_at <= started_at + 1])
+    earlier = [[t for t in old if t.asked_at <= started_at + 1] for old in ancestors]
+    positions = [0] * len(earlier)
     for count, turn in enumerate(turns):
-        for original in originals:
-            # A history that was compacted, or is being copied right now, may lack the answer.
-            same_answer = turn.answer == original.answer or turn.answer_row is None
-            if turn.request == original.request and same_answer:
-                break
-        else:
+        found = False
+        for which, originals in enumerate(earlier):
+            for position in range(positions[which], len(originals)):
+                if _is_copy(turn, originals[position]):
+                    positions[which] = position + 1
+                    found = True
+                    break
+        if not found:
             return count
     return len(turns)
+
+
+def _is_copy(turn: Turn, original: Turn) -> bool:
+    if turn.request != original.request:
+        return False
+    if turn.answer_row is None:  # the answer was compacted away, or is being copied right now
+        return True
+    # The steps before an answer may have been joined to it.
+    return turn.answer == original.answer or turn.answer.endswith(f"\n{original.answer}")
 
 
 def to_exchange(turn: Turn, session: SessionRow, profile: str) -> Exchange:

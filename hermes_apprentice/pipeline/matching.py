@@ -3,8 +3,8 @@
 The rows are the operator's own requests. Members of a registered specialist's
 pattern are its class; everything else that a person typed is background. What
 may be either (its answer fits a specialist's shape, yet the detector did not
-count it as a member; or there is no answer to tell) is left out, because as background it would teach the
-matcher to refuse the very requests it is for.
+count it as a member; or there is no answer to tell) is left out, because as
+background it would teach the matcher to refuse the very requests it is for.
 """
 
 from __future__ import annotations

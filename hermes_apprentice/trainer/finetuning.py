@@ -41,8 +41,8 @@ from hermes_apprentice.trainer.finetuned import HEAD, HELD_OUT_FILE, REPORT_FILE
 from hermes_apprentice.trainer.folds import make_folds
 from hermes_apprentice.trainer.trained import Progress, Trained, part_of
 
-WEIGHTS_TRIED = (0.5, 1.0, 2.0, 4.0)
-"""Weights of the encoder's scores that are tried."""
+WEIGHTS_TRIED = (0.1, 0.2, 0.35, 0.6, 1.0)
+"""Weights of the encoder's scores that are tried; small, for it is far surer than it should be."""
 
 MIN_GAIN = 0.005
 """Gain in agreement on the first fold below which fine-tuning is not carried on with."""
@@ -50,6 +50,7 @@ MIN_GAIN = 0.005
 MAX_INT8_CHANGE = 0.005
 """Share of words whose label may change in int8 before the graph is kept in float."""
 
+_USUAL_WEIGHT = 0.3
 _FOLDS = 3
 _FOLDS_WHEN_LARGE = 2
 _LARGE = 600
@@ -210,7 +211,12 @@ class Finetuner:
             str(os.getpid()),
         ]
         environment = child_environment(
-            OMP_NUM_THREADS=str(_THREADS), TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1"
+            OMP_NUM_THREADS=str(_THREADS),
+            # Threads that wait must not spin: on a busy machine that takes the work's own cores.
+            OMP_WAIT_POLICY="PASSIVE",
+            GOMP_SPINCOUNT="0",
+            TOKENIZERS_PARALLELISM="false",
+            HF_HUB_OFFLINE="1",
         )
         errors = folder / "errors.txt"
         with errors.open("wb") as error_stream:
@@ -319,12 +325,14 @@ def _best_mixture(
     encodings: Sequence[Encoding],
     extra: Extra,
 ) -> tuple[float, HeldOut]:
-    """Return the weight that agrees most often, the most even one where several do."""
+    """Return the weight that agrees most often, the most usual one where several do."""
     tried = []
     for weight in WEIGHTS_TRIED:
         scaled = [[weight * table for table in tables] for tables in extra]
         found = predict_held_out(shape, examples, encodings, light.folds, light.fold_models, scaled)
-        tried.append((float(found.right.mean()), -abs(np.log(weight)), weight, found))
+        tried.append(
+            (float(found.right.mean()), -abs(np.log(weight / _USUAL_WEIGHT)), weight, found)
+        )
     _, _, weight, found = max(tried, key=lambda item: item[:2])
     return weight, found
 
