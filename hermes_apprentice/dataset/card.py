@@ -15,6 +15,7 @@ _REASONS = {
     "refused": "the model refused",
     "old_schema": "JSON with other keys than the newest answers",
     "off_shape": "not of the form that the other answers share",
+    "not_in_request": "most copied values are not in the request: it needs earlier turns",
     "contradictory": "the same request got different answers, without a clear majority",
     "secret": "a key, token or password in it",
     "unknowable_personal_data": "personal data in the answer that the request does not hold",

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from hermes_apprentice.domain.evaluation import agrees, parse_json
 from hermes_apprentice.domain.exchange import Exchange
 from hermes_apprentice.domain.shape import Shape, ShapeKind
-from hermes_apprentice.domain.shape_inference import fits, infer_shape
+from hermes_apprentice.domain.shape_inference import fits, fits_request, infer_shape
 
 NEWEST_SHARE = 0.2
 """Share of the data, the newest, that shows the present schema."""
@@ -51,6 +51,12 @@ def clean(exchanges: Sequence[Exchange]) -> Cleaned:
     if kept:
         shape = infer_shape([one.request for one in kept], [one.answer for one in kept])
         kept = _without(kept, dropped, "off_shape", lambda one: not fits(shape, one.answer))
+        kept = _without(
+            kept,
+            dropped,
+            "not_in_request",
+            lambda one: not fits_request(shape, one.request, one.answer),
+        )
         kept = _without_contradictions(kept, shape, dropped)
     return Cleaned(tuple(kept), dropped)
 

@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 from hermes_apprentice.detector.clustering import LEAF_SIZE, Labels
 from hermes_apprentice.domain.json_answer import split_json
 from hermes_apprentice.domain.shape import Shape, ShapeKind
-from hermes_apprentice.domain.shape_inference import MAX_LABEL_CHARS, fits, infer_shape
+from hermes_apprentice.domain.shape_inference import (
+    MAX_LABEL_CHARS,
+    fits,
+    fits_request,
+    infer_shape,
+)
 from hermes_apprentice.embedding.base import FloatArray
 
 Rows = NDArray[np.int64]
@@ -103,8 +108,14 @@ class Group:
 
     @cached_property
     def fitting(self) -> NDArray[np.bool_]:
-        """Which members' answers fit the shape."""
-        return np.array([fits(self.shape, self.corpus.answers[row]) for row in self.rows.tolist()])
+        """Which members' answers fit the shape, and are answers to the request alone."""
+        corpus = self.corpus
+        return np.array(
+            [
+                fits_request(self.shape, corpus.requests[row], corpus.answers[row])
+                for row in self.rows.tolist()
+            ]
+        )
 
     @cached_property
     def centre(self) -> FloatArray:
@@ -273,9 +284,11 @@ def belongs(group: Group, home: Home) -> bool:
     cosine = float(group.centre @ home.centre)
     if home.shape.kind not in _STRUCTURED:
         return group.shape.kind is home.shape.kind and cosine >= MERGE_COSINE_TEXT
-    answers = [group.corpus.answers[row] for row in group.rows.tolist()]
-    fitting = sum(fits(home.shape, answer) for answer in answers)
-    return cosine >= MERGE_COSINE and fitting >= PART_FIT * len(answers)
+    corpus, rows = group.corpus, group.rows.tolist()
+    fitting = sum(
+        fits_request(home.shape, corpus.requests[row], corpus.answers[row]) for row in rows
+    )
+    return cosine >= MERGE_COSINE and fitting >= PART_FIT * len(rows)
 
 
 def trim(group: Group) -> Group:
@@ -321,8 +334,10 @@ def assign(homes: Sequence[Home], corpus: Corpus, owner: Labels) -> Labels:
             for number in np.argsort(-cosines, kind="stable")[:3]
             if cosines[number] >= homes[number].radius
         ]
-        answer = corpus.answers[row]
-        fitting = (number for number in within if fits(homes[number].shape, answer))
+        request, answer = corpus.requests[row], corpus.answers[row]
+        fitting = (
+            number for number in within if fits_request(homes[number].shape, request, answer)
+        )
         decided[row] = next(fitting, -1)
         if decided[row] < 0 and (cosines >= strict).any():
             off.append((row, cosines >= strict))

@@ -16,11 +16,11 @@ from statistics import median
 from hermes_apprentice.domain.closed_set import by_frequency, is_closed
 from hermes_apprentice.domain.copying import Haystack, Span, copied_from
 from hermes_apprentice.domain.evaluation import label_key, parse_json
-from hermes_apprentice.domain.fields import infer_fields, object_fits, read_sample
+from hermes_apprentice.domain.fields import infer_fields, object_fits, occurrences, read_sample
 from hermes_apprentice.domain.json_answer import infer_style, render, split_json
-from hermes_apprentice.domain.shape import Shape, ShapeKind
+from hermes_apprentice.domain.shape import FieldKind, Shape, ShapeKind
 
-__all__ = ["Haystack", "Span", "copied_from", "fits", "infer_shape", "render"]
+__all__ = ["Haystack", "Span", "copied_from", "fits", "fits_request", "infer_shape", "render"]
 
 MAX_LABEL_CHARS = 60
 """Longest label."""
@@ -77,6 +77,30 @@ def fits(shape: Shape, answer: str) -> bool:
     length = len(answer.strip())
     usual = shape.median_chars
     return length > 0 and (not usual or usual <= length * LENGTH_FACTOR <= usual * LENGTH_FACTOR**2)
+
+
+def fits_request(shape: Shape, request: str, answer: str) -> bool:
+    """Whether an answer is of the shape and can have been read from the request alone.
+
+    "Make it 34 instead" may well be answered with a whole order as JSON, but
+    its values come from earlier turns. At least half of the values that are
+    copied must stand in the request; all would be too much to ask, since an
+    upstream mends a spelling now and then.
+    """
+    if not fits(shape, answer):
+        return False
+    if shape.kind is not ShapeKind.JSON:
+        return True
+    parsed = parse_json(answer) or {}
+    haystack = Haystack(request)
+    values = [
+        value
+        for leaf in shape.fields
+        if leaf.kind is FieldKind.COPIED
+        for value in occurrences(parsed, leaf.path)
+        if isinstance(value, str | int | float) and value != ""
+    ]
+    return 2 * sum(map(haystack.holds, values)) >= len(values)
 
 
 @lru_cache(maxsize=64)

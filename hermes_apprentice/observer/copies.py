@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hermes_apprentice.observer.session_db import MessageRow, RowState
+from hermes_apprentice.observer.session_rows import MessageRow, RowState
 
 _SUMMARIES = ("[CONTEXT COMPACTION", "[CONTEXT SUMMARY]:")
 """Rows written by a compaction to stand for older ones."""

@@ -15,16 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hermes_apprentice.domain.exchange import Ineligible
+from hermes_apprentice.observer import file_state
 from hermes_apprentice.observer.copies import emptied_archive_at
 from hermes_apprentice.observer.corrections import WINDOW
 from hermes_apprentice.observer.reconcile import Plan, plan
-from hermes_apprentice.observer.session_db import (
-    MessageRow,
-    RowPlace,
-    RowState,
-    SessionReader,
-    SessionRow,
-)
+from hermes_apprentice.observer.session_db import SessionReader
+from hermes_apprentice.observer.session_rows import MessageRow, RowPlace, RowState, SessionRow
 from hermes_apprentice.observer.turns import Turn, assemble, copied_from, to_exchange
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchanges import Cursor, ExchangeStore, RowReference, StoredExchange
@@ -40,9 +36,6 @@ _SLICE = 500
 
 _ANCESTORS = 3
 """Earlier sessions in which the original of a copied turn is looked for."""
-
-_SETTLED_SECONDS = 2.0
-"""Age from which an unchanged file time proves that nothing was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +113,7 @@ def harvest(
         StorageError: Apprentice's own cannot be written.
     """
     store = ExchangeStore(database)
-    signature = _signature(state_db, now)
+    signature = file_state.signature(state_db, now)
     cursor = store.cursor(profile)
     tally = _Tally()
     unchanged = signature is not None and cursor.details.get("signature") == signature
@@ -131,7 +124,7 @@ def harvest(
             more = True
             while more:
                 with database.transaction():
-                    cursor, more = harvester.step(_identity(state_db), signature)
+                    cursor, more = harvester.step(file_state.identity(state_db), signature)
                 if progress is not None:
                     progress(cursor.last_row, max(last, cursor.last_row))
     return HarvestReport(
@@ -371,33 +364,3 @@ def _has_moved(reference: RowReference, places: dict[int, RowPlace]) -> bool:
 def _unknown_session(session_id: str) -> SessionRow:
     """Stand in for a session whose row is missing although its messages are there."""
     return SessionRow(session_id, "unknown", "", 0.0, None, 0, 0, 0, 0)
-
-
-def _identity(path: Path) -> str | None:
-    """Name the file itself, which changes when it is replaced by another."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return f"{status.st_dev}:{status.st_ino}"
-
-
-def _signature(path: Path, now: float) -> str | None:
-    """Return something that differs after every write to the database, or ``None``.
-
-    A file changed just now may change again within the clock's resolution, so
-    its time proves nothing yet. Opening a database makes an empty log beside it.
-    """
-    parts = [_identity(path) or ""]
-    newest = 0.0
-    for file in (path, path.with_name(f"{path.name}-wal")):
-        try:
-            status = file.stat()
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return None
-        if status.st_size:
-            parts.append(f"{status.st_mtime_ns}:{status.st_size}")
-            newest = max(newest, status.st_mtime)
-    return "|".join(parts) if newest and newest + _SETTLED_SECONDS <= now else None

@@ -7,22 +7,31 @@ nothing about turns or exchanges.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from hermes_apprentice.errors import SessionDBError
+from hermes_apprentice.observer.session_rows import (
+    CHARS,
+    MessageRow,
+    RowPlace,
+    RowState,
+    SessionRow,
+    message_columns,
+    parse_config,
+    session_columns,
+    state_column,
+    to_message,
+    to_session,
+)
 
 _BUSY_SECONDS = 1.0
 _CHUNK = 500
-
-_CHARS = "COALESCE(LENGTH(content), 0) + COALESCE(LENGTH(tool_calls), 0)"
 
 _CORE = {
     "sessions": {"id", "source", "model", "started_at"},
@@ -31,64 +40,6 @@ _CORE = {
         "timestamp",
     },
 }
-
-
-class RowState(IntEnum):
-    """What became of a message."""
-
-    LIVE = 0
-    """Part of the conversation that the model sees."""
-
-    ARCHIVED = 1
-    """Summarised by a compaction; still said, still true."""
-
-    WITHDRAWN = 2
-    """The user took it back."""
-
-
-class MessageRow(NamedTuple):
-    """One row of ``messages``."""
-
-    row_id: int
-    session_id: str
-    role: str
-    content: str | None
-    """Text of user and assistant rows; ``None`` for tools, whose text is not needed."""
-    chars: int
-    """Characters that the row adds to the conversation, tool calls included."""
-    calls_tools: bool
-    tool_call_id: str | None
-    timestamp: float
-    token_count: int | None
-    finish_reason: str | None
-    observed: bool
-    """Said in a group without addressing Hermes."""
-    state: RowState
-
-
-class SessionRow(NamedTuple):
-    """One row of ``sessions``."""
-
-    session_id: str
-    source: str
-    model: str
-    started_at: float
-    parent: str | None
-    """The session that this one was branched off or continues, if its rows were copied."""
-    prompt_tokens: int
-    """Sum over the calls so far, cached tokens included; 0 where it is not recorded."""
-    output_tokens: int
-    reasoning_tokens: int
-    calls: int
-    """Model calls so far; 0 where it is not recorded."""
-
-
-class RowPlace(NamedTuple):
-    """Where a message is now, and its state."""
-
-    session_id: str
-    state: RowState
-    timestamp: float
 
 
 class SessionReader:
@@ -125,9 +76,9 @@ class SessionReader:
         except BaseException:
             self._connection.close()
             raise
-        self._message_columns = _message_columns(columns["messages"])
-        self._session_columns = _session_columns(columns["sessions"])
-        self._state = _state_column(columns["messages"])
+        self._message_columns = message_columns(columns["messages"])
+        self._session_columns = session_columns(columns["sessions"])
+        self._state = state_column(columns["messages"])
         has_archive = {"active", "compacted"} <= columns["messages"]
         self._archived = "active = 0 AND compacted = 1" if has_archive else None
         self._has_config = "model_config" in columns["sessions"]
@@ -229,14 +180,14 @@ class SessionReader:
         ):
             return None
         (row,) = self._read(
-            f"SELECT SUM({_CHARS}) FROM messages WHERE session_id = ? AND active = 1 AND +id < ?",
+            f"SELECT SUM({CHARS}) FROM messages WHERE session_id = ? AND active = 1 AND +id < ?",
             (session_id, before),
         )
         return row[0] or 0
 
     def _messages(self, condition: str, values: Sequence[object]) -> list[MessageRow]:
         rows = self._read(f"SELECT {self._message_columns} FROM messages WHERE {condition}", values)
-        return [_message(row) for row in rows]
+        return [to_message(row) for row in rows]
 
     # --- sessions -------------------------------------------------------------------------
 
@@ -245,7 +196,7 @@ class SessionReader:
         rows = self._read_chunks(
             f"SELECT {self._session_columns} FROM sessions WHERE id IN ({{}})", session_ids
         )
-        return {row[0]: _session(row) for row in rows}
+        return {row[0]: to_session(row) for row in rows}
 
     def existing(self, session_ids: Iterable[str]) -> set[str]:
         """Return those of the sessions that still exist."""
@@ -269,7 +220,7 @@ class SessionReader:
         rows = self._read(
             "SELECT id, model_config FROM sessions WHERE instr(model_config, ?)", (session_id,)
         )
-        return [row[0] for row in rows if _config(row[1]).get("_branched_from") == session_id]
+        return [row[0] for row in rows if parse_config(row[1]).get("_branched_from") == session_id]
 
     # --- all ------------------------------------------------------------------------------
 
@@ -325,101 +276,3 @@ def _translated(path: Path) -> Iterator[None]:
         else:
             message = f"{path} cannot be read: {text}."
         raise SessionDBError(message) from error
-
-
-def _message_columns(columns: set[str]) -> str:
-    def optional(name: str, default: str = "NULL") -> str:
-        return name if name in columns else default
-
-    return ", ".join(
-        (
-            "id",
-            "session_id",
-            "role",
-            "CASE WHEN role IN ('user', 'assistant') THEN content END",
-            _CHARS,
-            "COALESCE(tool_calls, '') NOT IN ('', '[]', 'null')",
-            "tool_call_id",
-            "timestamp",
-            optional("token_count"),
-            optional("finish_reason"),
-            optional("observed"),
-            _state_column(columns),
-        )
-    )
-
-
-def _state_column(columns: set[str]) -> str:
-    if "active" not in columns:
-        return str(int(RowState.LIVE))
-    archived = "COALESCE(compacted, 0)" if "compacted" in columns else "0"
-    return (
-        f"CASE WHEN COALESCE(active, 1) THEN {RowState.LIVE:d} "
-        f"WHEN {archived} THEN {RowState.ARCHIVED:d} ELSE {RowState.WITHDRAWN:d} END"
-    )
-
-
-def _session_columns(columns: set[str]) -> str:
-    def number(*names: str) -> str:
-        known = [f"COALESCE({name}, 0)" for name in names if name in columns]
-        return " + ".join(known) or "0"
-
-    return ", ".join(
-        (
-            "id",
-            "source",
-            "model",
-            "started_at",
-            "parent_session_id" if "parent_session_id" in columns else "NULL",
-            "model_config" if "model_config" in columns else "NULL",
-            number("input_tokens", "cache_read_tokens", "cache_write_tokens"),
-            number("output_tokens"),
-            number("reasoning_tokens"),
-            number("api_call_count"),
-        )
-    )
-
-
-def _message(row: Any) -> MessageRow:
-    content = row[3]
-    if content is not None and not isinstance(content, str):
-        content = content.decode(errors="replace") if isinstance(content, bytes) else str(content)
-    return MessageRow(
-        row[0],
-        row[1],
-        row[2],
-        content,
-        row[4],
-        bool(row[5]),
-        row[6],
-        float(row[7] or 0.0),
-        row[8],
-        row[9],
-        bool(row[10]),
-        RowState(row[11]),
-    )
-
-
-def _session(row: Any) -> SessionRow:
-    config = _config(row[5])
-    parent = config.get("_branched_from") or row[4]
-    return SessionRow(
-        session_id=row[0],
-        source=row[1] or "",
-        model=row[2] or "",
-        started_at=float(row[3] or 0.0),
-        # What a session delegates to starts empty; it has no rows of its parent.
-        parent=parent if isinstance(parent, str) and "_delegate_from" not in config else None,
-        prompt_tokens=row[6],
-        output_tokens=row[7],
-        reasoning_tokens=row[8],
-        calls=row[9],
-    )
-
-
-def _config(text: Any) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (TypeError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

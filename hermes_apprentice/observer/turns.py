@@ -20,7 +20,7 @@ from hermes_apprentice.domain.exchange import (
     user_text,
 )
 from hermes_apprentice.observer.copies import WrittenRow, is_summary, with_copies
-from hermes_apprentice.observer.session_db import MessageRow, RowState, SessionRow
+from hermes_apprentice.observer.session_rows import MessageRow, RowState, SessionRow
 
 _MULTIMODAL = "\x00json:"
 """What Hermes writes before content that is a list of parts."""

@@ -16,7 +16,7 @@ import numpy as np
 from hermes_apprentice.domain.exchange import Exchange, Ineligible
 from hermes_apprentice.domain.routing import MATCHER_FILE
 from hermes_apprentice.domain.shape import ShapeKind
-from hermes_apprentice.domain.shape_inference import fits
+from hermes_apprentice.domain.shape_inference import fits_request
 from hermes_apprentice.domain.specialist import Manifest, Specialist, Step
 from hermes_apprentice.errors import ApprenticeError
 from hermes_apprentice.pipeline.workshop import Workshop
@@ -135,6 +135,8 @@ def _label(
     if exchange.ineligible in UNTOLD:
         return None
     closed = (one for one in manifests if one.shape.kind is not ShapeKind.TEXT)
-    if exchange.eligible and any(fits(one.shape, exchange.answer) for one in closed):
+    if exchange.eligible and any(
+        fits_request(one.shape, exchange.request, exchange.answer) for one in closed
+    ):
         return None
     return BACKGROUND

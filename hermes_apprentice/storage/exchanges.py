@@ -270,7 +270,8 @@ class ExchangeStore:
 
     def newest_references(self, profile: str, limit: int) -> list[RowReference]:
         """Return where the exchanges asked last are."""
-        return self._references("profile = ? ORDER BY asked_at DESC LIMIT ?", (profile, limit))
+        # The plus keeps SQLite on the index by time, where it can stop early.
+        return self._references("+profile = ? ORDER BY asked_at DESC LIMIT ?", (profile, limit))
 
     def references_after(self, profile: str, session_id: str, limit: int) -> list[RowReference]:
         """Return where the exchanges of the sessions named after this one are.

@@ -114,7 +114,7 @@ def weigh(
     threshold = calibration.threshold
     answered = [row for row in judged if _answered(row, threshold)]
     agreed = Count(successes=sum(row.agrees for row in answered), trials=len(answered))
-    invalid = Count(successes=sum(row.text is None for row in test), trials=len(test))
+    invalid = Count(successes=sum(row.text is None for row in judged), trials=len(judged))
     references = [row.example.answer for row in judged]
     texts = [row.text for row in judged]
     constant = baseline.best_constant(shape, [example.answer for example in known])

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,8 @@ class Home:
         """What the gateway loads, with times."""
         return list(self.hermes.get_messages_as_conversation(session, repair_alternation=True))
 
-    def poll(self) -> HarvestReport:
-        return harvest(self.state_db, "default", self.database, LATER)
+    def poll(self, now: float = LATER) -> HarvestReport:
+        return harvest(self.state_db, "default", self.database, now)
 
     def exchanges(self) -> list[Exchange]:
         return list(self.store.iterate(eligible_only=False))
@@ -599,10 +600,10 @@ def test_nothing_is_lost_while_hermes_writes(home: Home, tmp_path: Path) -> None
     writer.start()
     polls = 0
     while not done.is_set() or polls == 0:
-        home.poll()
+        home.poll(time.time())
         polls += 1
     writer.join(30)
-    home.poll()
+    home.poll(time.time())
     assert not errors
     assert polls > 3
     assert sorted(e.request for e in home.exchanges()) == sorted(
@@ -741,8 +742,12 @@ def _random_life(home: Home, data: st.DataObject) -> None:
             cut = len(live) - min(len(live), data.draw(st.integers(0, 5)))
             summary = {"role": "assistant", "content": SUMMARY}
             home.hermes.archive_and_compact(name, [*live[:cut][:1], summary, *live[cut:]])
-        elif action == "retry" and live and not home.hermes.has_archived_messages(name):
-            cut = max(i for i, m in enumerate(live) if m["role"] == "user")
+        elif (
+            action == "retry"
+            and (asked := [i for i, m in enumerate(live) if m["role"] == "user"])
+            and not home.hermes.has_archived_messages(name)
+        ):
+            cut = asked[-1]
             request = live[cut]["content"]
             home.hermes.replace_messages(name, live[:cut])
             if owner[request] == name:

@@ -109,3 +109,25 @@ def test_no_exchanges_give_nothing() -> None:
 def test_only_words_count_when_requests_are_compared() -> None:
     assert plain("  The APP, crashes!\n") == plain("the app crashes") == "the app crashes"
     assert plain("100 pieces") != plain("10 pieces")
+
+
+def test_an_answer_that_needs_earlier_turns_is_dropped(make_exchange: Make) -> None:
+    def order(request: str, sku: str, amount: int, firm: str, moment: int) -> Exchange:
+        answer = f'{{"sku": "{sku}", "quantity": {amount}, "firm": "{firm}"}}'
+        return make_exchange(request, answer, asked_at=NOW + moment)
+
+    exchanges = [
+        order(
+            f"Read: Fern {index} Ltd wants {index} of K-{index}",
+            f"K-{index}",
+            index,
+            f"Fern {index} Ltd",
+            index,
+        )
+        for index in range(60)
+    ]
+    misspelt = order("Read: Fern 99 Ltd wants 12 of K-o99", "K-099", 12, "Fern 99 Ltd", 70)
+    follow_up = order("Make it 7 instead", "K-12", 7, "Fern 12 Ltd", 71)
+    cleaned = clean([*exchanges, misspelt, follow_up])
+    assert cleaned.kept == (*exchanges, misspelt)
+    assert cleaned.dropped["not_in_request"] == 1
