@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from hermes_apprentice.embedding.base import Embedder
 from hermes_apprentice.embedding.onnx_embedder import open_embedder
 from hermes_apprentice.embedding.store import ModelStore
+from hermes_apprentice.embedding.views import matching_vectors
 from hermes_apprentice.statistics.open_set import BACKGROUND, OpenSetModel, fit_open_set
 
 RATES = (0.001, 0.005, 0.01, 0.03)
@@ -196,7 +197,7 @@ def embed(embedder: Embedder, texts: Sequence[str], show: bool) -> Vectors:
     """Embed in batches, with a line of progress."""
     parts = []
     for start in range(0, len(texts), BATCH):
-        parts.append(embedder.embed(texts[start : start + BATCH]))
+        parts.append(matching_vectors(embedder.encode(texts[start : start + BATCH])))
         if show:
             print(f"\rembedding {start + len(parts[-1])}/{len(texts)}", end="", file=sys.stderr)
     if show:

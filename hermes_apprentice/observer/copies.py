@@ -23,6 +23,9 @@ _MERGED = re.compile(
 )
 """A message that a compaction put its summary into."""
 
+_PRECISION = 5e-7
+"""Seconds within which two times are one."""
+
 _SAME_TRANSACTION = 2e-5
 """Seconds between rows that Hermes inserts together; it steps by a microsecond."""
 
@@ -101,6 +104,7 @@ class _Copies:
         """Originals of the user at the end that nothing answered yet."""
         self._copied: int | None = None
         """The last original that the row before was a copy of."""
+        self._after_summary = False
         self._taken: set[int] = set()
         """Originals copied since the last row that was said."""
 
@@ -109,11 +113,12 @@ class _Copies:
         for index, item in enumerate(self._rows):
             row = item.row
             if is_summary(row):
-                rewriting = True
+                rewriting = self._after_summary = True
             elif row.role in ("user", "assistant", "tool"):
                 span = self._original(index, rewriting)
                 item.is_copy = span is not None or (rewriting and self._is_later_part(index))
                 rewriting = item.is_copy
+                self._after_summary &= item.is_copy
                 if not item.is_copy:
                     self._remember(index)
                 elif span is not None:
@@ -150,11 +155,14 @@ class _Copies:
         for span in same_words:
             if span in same_time:
                 return span
-        expected = self._next.get(self._copied) if self._taken else None
+        # Requests keep their time or lose it with all others; only answers lose it alone.
+        expected = self._next.get(self._copied) if self._taken and row.role != "user" else None
         for span in same_words:
             if span.first == expected:
                 return span
         if self._came_with_others(index):
+            if not self._after_summary:  # before it stands the head of the conversation
+                same_words.sort(key=lambda span: (span.first in self._taken, span.first))
             for span in same_words:
                 # Rows of one transaction may say the same, and are no copies of each other.
                 original = self._rows[span.first].row
@@ -177,7 +185,9 @@ class _Copies:
         """Whether the row was inserted in one transaction with rows beside it."""
         time = self._rows[index].row.timestamp
         beside = (*self._rows[max(0, index - 2) : index], *self._rows[index + 1 : index + 3])
-        return any(abs(other.row.timestamp - time) <= _SAME_TRANSACTION for other in beside)
+        apart = (abs(other.row.timestamp - time) for other in beside)
+        # No two rows of a transaction have one time; an original and its copy have.
+        return any(_PRECISION < seconds <= _SAME_TRANSACTION for seconds in apart)
 
     def _is_later_part(self, index: int) -> bool:
         """Whether a row after a rewritten one was rewritten with it, though not word for word."""

@@ -352,13 +352,17 @@ def _only_appended(
 
 def _has_moved(reference: RowReference, places: dict[int, RowPlace]) -> bool:
     """Whether the rows of a stored exchange are gone, or in another state than it."""
-    found = {row: places.get(row) for row in (reference.user_row, reference.answer_row) if row}
-    if any(place is None or place.session_id != reference.session_id for place in found.values()):
-        return True
-    taken_back = {row: place and place.state is RowState.WITHDRAWN for row, place in found.items()}
-    if reference.withdrawn:  # its answer may be in the archive only, which stays as it is
-        return not taken_back.get(reference.user_row, True)
-    return any(taken_back.values())
+    for row in (reference.user_row, reference.answer_row):
+        if not row:
+            continue
+        place = places.get(row)
+        if place is None or place.session_id != reference.session_id:
+            return True
+        taken_back = place.state is RowState.WITHDRAWN
+        if taken_back is not reference.withdrawn:
+            # The answer to a request that was taken back may be in the archive, and stays there.
+            return not (reference.withdrawn and row == reference.answer_row)
+    return False
 
 
 def _unknown_session(session_id: str) -> SessionRow:

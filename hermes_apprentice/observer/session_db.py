@@ -18,9 +18,9 @@ from typing import Any
 from hermes_apprentice.errors import SessionDBError
 from hermes_apprentice.observer.session_rows import (
     CHARS,
+    STATES,
     MessageRow,
     RowPlace,
-    RowState,
     SessionRow,
     message_columns,
     parse_config,
@@ -164,7 +164,7 @@ class SessionReader:
             f"SELECT id, session_id, {self._state}, timestamp FROM messages WHERE id IN ({{}})",
             row_ids,
         )
-        return {row[0]: RowPlace(row[1], RowState(row[2]), row[3] or 0.0) for row in rows}
+        return {row[0]: RowPlace(row[1], STATES[row[2]], row[3] or 0.0) for row in rows}
 
     def compacted_context(self, session_id: str, before: int) -> int | None:
         """Return how long the conversation before a row is, if the session was ever compacted.

@@ -26,6 +26,10 @@ class RowState(IntEnum):
     """The user took it back."""
 
 
+STATES = tuple(RowState)
+"""By their numbers; quicker than calling the enumeration for every row."""
+
+
 class MessageRow(NamedTuple):
     """One row of ``messages``."""
 
@@ -146,7 +150,7 @@ def to_message(row: Any) -> MessageRow:
         row[8],
         row[9],
         bool(row[10]),
-        RowState(row[11]),
+        STATES[row[11]],
     )
 
 

@@ -18,6 +18,7 @@ from hermes_apprentice.domain.routing import MATCHER_FILE
 from hermes_apprentice.domain.shape import ShapeKind
 from hermes_apprentice.domain.shape_inference import fits_request
 from hermes_apprentice.domain.specialist import Manifest, Specialist, Step
+from hermes_apprentice.embedding.views import RECIPE, matching_vectors
 from hermes_apprentice.errors import ApprenticeError
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.statistics.open_set import fit_open_set
@@ -49,6 +50,7 @@ def refit_matcher(shop: Workshop) -> bool:
         return False
     details = {
         "embedder": shop.embedder.digest,
+        "vector": RECIPE,
         "specialists": {one.slug: one.version for one in registered},
         "false_route_rate": shop.settings.matcher.false_route_rate,
         "requests": ExchangeStore(shop.database).counts().total,
@@ -75,12 +77,16 @@ def _changed(old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 
 def _embed_the_rest(shop: Workshop) -> None:
-    """Embed what people typed and the detector had no use for: it is background."""
-    store = ExchangeStore(shop.database)
-    digest = shop.embedder.digest
-    while rest := store.unembedded(digest, eligible_only=False, limit=256):
-        vectors = shop.embedder.embed([exchange.request for exchange in rest])
-        store.save_embeddings(digest, [exchange.exchange_id for exchange in rest], vectors)
+    """Make the vectors of everything that people typed; those made before are kept."""
+    store, key = ExchangeStore(shop.database), _key(shop)
+    while rest := store.unembedded(key, eligible_only=False, limit=256):
+        vectors = matching_vectors(shop.embedder.encode([one.request for one in rest]))
+        store.save_embeddings(key, [one.exchange_id for one in rest], vectors)
+
+
+def _key(shop: Workshop) -> str:
+    """Name the matcher's vectors in the table of embeddings."""
+    return f"{shop.embedder.digest}/{RECIPE}"
 
 
 def _publish(shop: Workshop, registered: list[Specialist], details: dict[str, Any]) -> None:
@@ -97,7 +103,7 @@ def _publish(shop: Workshop, registered: list[Specialist], details: dict[str, An
             for index, manifest in enumerate(manifests)
             for exchange_id in patterns.members(manifest.pattern_id)
         }
-    embeddings = store.embeddings(shop.embedder.digest)
+    embeddings = store.embeddings(_key(shop))
     exchanges = {one.exchange_id: one for one in store.by_ids(embeddings.exchange_ids)}
     labels = [
         _label(class_of.get(name), exchanges.get(name), manifests)

@@ -28,6 +28,9 @@ from hermes_apprentice.statistics.open_set import OpenSetModel
 EMBEDDER_DETAIL = "embedder"
 """The entry in a matcher's details that names the embedder it was fitted on."""
 
+VECTOR_DETAIL = "vector"
+"""The entry that names how its vectors are made."""
+
 THREADS = 2
 """Threads that compute matches and answers."""
 
@@ -135,7 +138,7 @@ def _open_matcher(registry: Registry, embedder: OnnxEmbedder) -> OpenSetModel:
     if MATCHER_FILE not in registered.files:
         raise ArtefactError("the matcher has an unknown layout; run: apprentice tick")
     model = OpenSetModel.from_bytes(registered.files[MATCHER_FILE])
-    if model.dimension != embedder.dimension:
+    if model.dimension != 3 * embedder.dimension:
         raise ArtefactError("the matcher does not fit the embedder; run: apprentice tick")
     return model
 

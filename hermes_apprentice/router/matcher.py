@@ -16,6 +16,7 @@ from typing import Protocol
 from hermes_apprentice.domain.routing import Match, outside
 from hermes_apprentice.domain.specialist import Envelope
 from hermes_apprentice.embedding.base import Embedder, Encoding
+from hermes_apprentice.embedding.views import matching_vector
 from hermes_apprentice.statistics.open_set import OpenSetModel
 
 NEAREST = 3
@@ -102,7 +103,7 @@ class EmbeddingMatcher:
 
     def _decide(self, request: str, turn_index: int) -> MatchOutcome:
         encoding = self._embedder.encode([request])[0]
-        scores = self._model.scores(encoding.embedding)[0]
+        scores = self._model.scores(matching_vector(encoding))[0]
         order = scores.argsort()[::-1][:NEAREST]
         nearest = tuple(
             Near(

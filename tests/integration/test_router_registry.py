@@ -20,6 +20,7 @@ from hermes_apprentice.domain.shape import Kind, Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Envelope, Manifest, Stage
 from hermes_apprentice.domain.training import Method
 from hermes_apprentice.embedding.base import Embedder
+from hermes_apprentice.embedding.views import RECIPE, matching_vectors
 from hermes_apprentice.inference.artefact import Artefact, write_artefact
 from hermes_apprentice.inference.classifier import Classifier
 from hermes_apprentice.inference.confidence import Calibration, Typicality
@@ -109,8 +110,10 @@ async def placed(settings: Settings, embedder: Embedder) -> AsyncIterator[Settin
     registry.publish(artefact, draft(embedder))
     texts: Sequence[str] = (*BUGS, *BILLS, *OTHER)
     labels = np.array([0] * (len(BUGS) + len(BILLS)) + [-1] * len(OTHER))
-    matcher = fit_open_set(embedder.embed(texts), labels, (SLUG,), 0.05, 3)
-    registry.publish_matcher({MATCHER_FILE: matcher.to_bytes()}, {"embedder": embedder.digest})
+    matcher = fit_open_set(matching_vectors(embedder.encode(texts)), labels, (SLUG,), 0.05, 3)
+    registry.publish_matcher(
+        {MATCHER_FILE: matcher.to_bytes()}, {"embedder": embedder.digest, "vector": RECIPE}
+    )
     rollout = Rollout(
         slug=SLUG,
         version=1,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hermes_apprentice.domain.specialist import Envelope
+from hermes_apprentice.embedding.views import matching_vectors
 from hermes_apprentice.router.matcher import EmbeddingMatcher
 from hermes_apprentice.statistics.open_set import fit_open_set
 from hermes_apprentice.testing import FakeEmbedder
@@ -33,7 +34,9 @@ def parts() -> Any:
     texts = [*TICKETS, *ORDERS, *OTHER]
     labels = np.array([0] * len(TICKETS) + [1] * len(ORDERS) + [-1] * len(OTHER))
     classes = ("label-ticket", "order-json")
-    return embedder, fit_open_set(embedder.embed(texts), labels, classes, 0.05, 3)
+    return embedder, fit_open_set(
+        matching_vectors(embedder.encode(texts)), labels, classes, 0.05, 3
+    )
 
 
 def matcher(parts: Any, executor: Any, **envelopes: Envelope) -> EmbeddingMatcher:
