@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -180,6 +180,16 @@ class BudgetSettings(_Section):
     """Ceiling for paid training in a month; 0 means none is paid for."""
 
 
+class McpSettings(_Section):
+    """What the MCP server offers to Hermes' agent."""
+
+    read_only: bool = False
+    """Offer only the tools that read."""
+
+    allow_actions: tuple[Literal["dispatch_training", "demote", "rollback"], ...] = ()
+    """Tools that act at once instead of asking the operator first."""
+
+
 class ModelSettings(_Section):
     """The embedder."""
 
@@ -209,6 +219,7 @@ class Settings(_Section):
     server: ServerSettings = ServerSettings()
     approvals: ApprovalSettings = ApprovalSettings()
     budget: BudgetSettings = BudgetSettings()
+    mcp: McpSettings = McpSettings()
     models: ModelSettings = ModelSettings()
 
     upstream_api_key: SecretStr | None = None

@@ -1,32 +1,45 @@
-"""Propose, decide, deliver: the operator's side of every change.
+"""Propose and decide: the operator's side of every change.
 
-A proposal and its message are written in the caller's transaction. Knows
-nothing about Telegram: ``deliver`` is handed a function that sends.
+A proposal and its message are written in the caller's transaction. A decision
+is bound to the question that was shown: a button or a quoted message of an
+earlier question decides nothing. Knows nothing about platforms.
 """
 
 from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Collection
 
 from hermes_apprentice.approvals import messages
+from hermes_apprentice.approvals.grammar import handles_in
+from hermes_apprentice.approvals.outbox import Delivery, deliver
 from hermes_apprentice.domain.approval import Proposal, ProposalState, Reply
 from hermes_apprentice.domain.pattern import Candidate
-from hermes_apprentice.errors import DeliveryError, ReplyError
+from hermes_apprentice.errors import ReplyError
 from hermes_apprentice.settings import ApprovalSettings
 from hermes_apprentice.storage.approvals import (
     add_message,
     add_proposal,
     decide_proposal,
     find_proposal,
-    mark_delivered,
-    mark_failed,
+    find_question,
     open_proposals,
-    waiting_messages,
 )
-from hermes_apprentice.storage.database import Database
+
+__all__ = [
+    "Delivery",
+    "decide",
+    "deliver",
+    "graduation_key",
+    "may_decide",
+    "meant",
+    "nonce_of",
+    "propose",
+    "renew_expired",
+    "require_decider",
+    "resolve",
+]
 
 _DAY = 86_400.0
 
@@ -49,11 +62,47 @@ def propose(
     add_message(
         connection,
         topic=candidate.candidate_id,
-        key=f"graduation:{candidate.candidate_id}:{proposal.nonce}",
+        key=graduation_key(proposal),
         text=proposal.shown,
         now=now,
     )
     return proposal
+
+
+def graduation_key(proposal: Proposal) -> str:
+    """Return the key of the message that asks a question."""
+    return f"graduation:{proposal.proposal_id}:{proposal.nonce}"
+
+
+def nonce_of(key: str) -> str:
+    """Return the nonce of the question that a message asks; empty for other messages."""
+    kind, _, rest = key.partition(":")
+    return rest.rpartition(":")[2] if kind == "graduation" else ""
+
+
+def may_decide(deciders: Collection[str], who: str) -> bool:
+    """Tell whether somebody may decide.
+
+    Whoever can run the CLI owns the machine. Somebody on a platform must be listed, as
+    ``telegram:4711`` or as ``4711``; without a list only what runs on this machine decides.
+    """
+    platform, _, user = who.rpartition(":")
+    if who == "cli" or who in deciders:
+        return True
+    return user in deciders if platform else not deciders
+
+
+def require_decider(deciders: Collection[str], who: str, what: str) -> None:
+    """Refuse somebody who may not decide.
+
+    Raises:
+        ReplyError: They may not; the message tells how to change that.
+    """
+    if not may_decide(deciders, who):
+        raise ReplyError(
+            f'{who} may not decide {what}. To allow it, add "{who}" to approvals.deciders in '
+            "Apprentice's settings.toml."
+        )
 
 
 def renew_expired(
@@ -81,18 +130,54 @@ def renew_expired(
     return renewed
 
 
-def resolve(connection: sqlite3.Connection, reply: Reply, who: str, now: float) -> Proposal:
+def resolve(
+    connection: sqlite3.Connection,
+    reply: Reply,
+    who: str,
+    now: float,
+    deciders: Collection[str] | None = None,
+) -> Proposal:
     """Return the open proposal that a reply means, once it is clear that ``who`` may decide.
 
+    Args:
+        connection: Inside a transaction.
+        reply: What was said, and the button or message it answers.
+        who: ``cli``, or a platform and its user id.
+        now: Unix time.
+        deciders: Who may decide now; by default those of when it was asked.
+
     Raises:
-        ReplyError: There is no such proposal, several fit, it was decided or has
-            expired, or this person may not decide it.
+        ReplyError: There is no such proposal, several fit, it was decided, replaced or
+            has expired, or this person may not decide it.
     """
-    if reply.subject:
-        proposal = find_proposal(connection, reply.subject)
+    proposal = meant(connection, reply)
+    if proposal.state is not ProposalState.OPEN:
+        raise ReplyError(f"{proposal.proposal_id} was already {_decision(proposal)}.")
+    if now >= proposal.expires_at:
+        raise ReplyError(f"{proposal.proposal_id} has expired; it is proposed again soon.")
+    require_decider(proposal.deciders if deciders is None else deciders, who, proposal.proposal_id)
+    return proposal
+
+
+def meant(connection: sqlite3.Connection, reply: Reply) -> Proposal:
+    """Return the proposal that a reply is about, decided or not.
+
+    Raises:
+        ReplyError: None, or more than one, or the question it answers was replaced.
+    """
+    if reply.nonce:
+        proposal = find_question(connection, reply.nonce)
         if proposal is None:
-            raise ReplyError(f"There is no proposal {reply.subject}. {_open_list(connection)}")
-    else:
+            raise ReplyError("This question was replaced by a newer one; answer that, please.")
+        return proposal
+    quoted = [one for one in handles_in(reply.quoted) if find_proposal(connection, one)]
+    if reply.subject and quoted and reply.subject not in quoted:
+        raise ReplyError(
+            f"Your reply names {reply.subject}, the message it answers is about {quoted[0]}. "
+            "Which one do you mean?"
+        )
+    subject = reply.subject or (quoted[0] if len(set(quoted)) == 1 else "")
+    if not subject:
         waiting = open_proposals(connection)
         if len(waiting) != 1:
             raise ReplyError(
@@ -100,16 +185,15 @@ def resolve(connection: sqlite3.Connection, reply: Reply, who: str, now: float) 
                 if waiting
                 else "Nothing waits for a decision."
             )
-        proposal = waiting[0]
-    if proposal.state is not ProposalState.OPEN:
+        return waiting[0]
+    proposal = find_proposal(connection, subject)
+    if proposal is None:
+        raise ReplyError(f"There is no proposal {subject}. {_open_list(connection)}")
+    if quoted and _is_question(reply.quoted) and not _shows(reply.quoted, proposal):
         raise ReplyError(
-            f"{proposal.proposal_id} was already {proposal.state}"
-            + (f" by {proposal.decided_by}." if proposal.decided_by else ".")
+            f"That message about {subject} is out of date; answer the newest one, or type "
+            f"the reply without quoting."
         )
-    if now >= proposal.expires_at:
-        raise ReplyError(f"{proposal.proposal_id} has expired; it is proposed again soon.")
-    if proposal.deciders and who not in proposal.deciders:
-        raise ReplyError(f"{who} may not decide {proposal.proposal_id}.")
     return proposal
 
 
@@ -123,49 +207,25 @@ def decide(
     """
     state = ProposalState.ACCEPTED if accepted else ProposalState.DECLINED
     if not decide_proposal(connection, proposal.proposal_id, state, who, now):
-        raise ReplyError(f"{proposal.proposal_id} was decided a moment ago.")
+        winner = find_proposal(connection, proposal.proposal_id) or proposal
+        raise ReplyError(f"{proposal.proposal_id} was {_decision(winner)} a moment ago.")
 
 
-class Delivery(NamedTuple):
-    """What became of the waiting messages."""
-
-    delivered: int
-    """Sent and recorded as sent."""
-
-    failed: int
-    """Still waiting."""
+def _decision(proposal: Proposal) -> str:
+    return f"{proposal.state} by {proposal.decided_by}" if proposal.decided_by else proposal.state
 
 
-def deliver(
-    database: Database, send: Callable[[str, str], None], now: float, limit: int = 50
-) -> Delivery:
-    """Send the waiting messages, oldest first; at least once, in order within a topic.
+def _is_question(text: str) -> bool:
+    return messages.REPLY_WITH in text
 
-    Args:
-        database: Where the outbox is.
-        send: Takes the idempotency key and the text; raises ``DeliveryError``.
-        now: Unix time.
-        limit: Most messages of one call.
-    """
-    with database.transaction() as connection:
-        waiting = waiting_messages(connection)
-    delivered = failed = 0
-    blocked: set[str] = set()
-    for message in waiting[:limit]:
-        if message.topic in blocked:
-            continue
-        try:
-            send(message.key, message.text)
-        except DeliveryError as error:
-            blocked.add(message.topic)
-            failed += 1
-            with database.transaction() as connection:
-                mark_failed(connection, message.message_id, str(error))
-            continue
-        with database.transaction() as connection:
-            mark_delivered(connection, message.message_id, now)
-        delivered += 1
-    return Delivery(delivered, failed)
+
+def _shows(text: str, proposal: Proposal) -> bool:
+    """Whether a quoted message is the present question, whatever was put around it."""
+    return _bare(proposal.shown) in _bare(text)
+
+
+def _bare(text: str) -> str:
+    return "".join(character for character in text if character.isalnum())
 
 
 def _open_list(connection: sqlite3.Connection) -> str:

@@ -12,6 +12,8 @@ _CANDIDATE = r"(?P<subject>gc-[0-9a-f]{4,12})"
 _MERGE = r"(?P<subject>mp-[0-9a-f]{4,12})"
 _NAME = r"(?P<subject>[a-z0-9][a-z0-9-]{0,63})"
 
+_HANDLE = re.compile(r"\bgc-[0-9a-f]{4,12}\b", re.IGNORECASE)
+
 _GRAMMAR: tuple[tuple[Action, re.Pattern[str]], ...] = tuple(
     (action, re.compile(pattern, re.IGNORECASE))
     for action, pattern in (
@@ -54,6 +56,11 @@ def parse_reply(text: str) -> Reply:
             amount=_micro(amount) if amount else 0,
         )
     raise ReplyError(f"That reply was not understood. {HELP}")
+
+
+def handles_in(text: str) -> list[str]:
+    """Return the candidates' handles in a text, each once, in order."""
+    return list(dict.fromkeys(found.lower() for found in _HANDLE.findall(text)))
 
 
 def _micro(amount: str) -> int:

@@ -15,6 +15,13 @@ LONGEST = 1_000
 """Characters in a message, so that it fits every platform."""
 
 
+REPLY_WITH = "Reply: train"
+"""Marks a message as a question."""
+
+_LOUD = str.maketrans({"`": "'", "*": "\u00b7", "~": "-", "|": "/", "<": "(", ">": ")"})
+"""Characters that some platform's Markdown would turn into something else."""
+
+
 def graduation(candidate: Candidate) -> str:
     """Return the question whether to train a specialist for a candidate."""
     pattern = candidate.pattern
@@ -26,7 +33,7 @@ def graduation(candidate: Candidate) -> str:
         f"{forecast_in_words(pattern.forecast)}\n"
         f"A small {pattern.kind} could learn it{_where(pattern.kind)}. Nothing changes until it "
         "has proved itself beside the present model.\n"
-        f"Reply: train {handle} · skip {handle} · details {handle}"
+        f"{REPLY_WITH} {handle} · skip {handle} · details {handle}"
     )
 
 
@@ -101,4 +108,5 @@ def _where(kind: Kind) -> str:
 
 
 def _limited(text: str) -> str:
+    text = text.translate(_LOUD)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,8 +1,7 @@
 """The only road from an ``Exchange`` to an ``Example``.
 
-Eligibility, cleaning, secrets scan, redaction, length limits, near-duplicate
-groups, splits; then a folder with ``examples.jsonl``, ``manifest.json`` and
-``card.md``, which appears whole or not at all.
+Writes a folder with ``examples.jsonl``, ``manifest.json`` and ``card.md``, which
+appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -33,7 +32,9 @@ from hermes_apprentice.storage.files import new_folder
 EXAMPLES = "examples.jsonl"
 MANIFEST = "manifest.json"
 CARD = "card.md"
-FORMAT = 1
+FORMAT = 2
+RECIPE = 1
+"""Counts up whenever the same exchanges would give other examples than before."""
 NO_REDACTION = "none"
 
 _EXAMPLE = TypeAdapter(Example)
@@ -56,7 +57,9 @@ def build_dataset(
 ) -> Dataset:
     """Build a dataset from the exchanges of a pattern and write it to ``folder``.
 
-    The same exchanges and settings give byte-identical examples and the same digest.
+    The same exchanges, settings and redactor give byte-identical examples and the
+    same digest. The order is: eligibility and cleaning, secrets, redaction, length,
+    near-duplicate groups, splits; the shape is found on the training split only.
 
     Args:
         exchanges: Raw; in any order.
@@ -75,42 +78,63 @@ def build_dataset(
     dropped = Counter(cleaned.dropped)
     entities: Counter[str] = Counter()
     redacted = _redact(cleaned.kept, redactor, dropped, entities)
-    kept = _distinct(_of_length(redacted, settings.max_chars, dropped), dropped)
-    if len(kept) < settings.min_examples:
+    usable = _of_length(redacted, settings.max_chars, dropped)
+    examples = _examples(usable, dropped)
+    if len(examples) < settings.min_examples:
         raise NotEnoughExamplesError(
-            f"{len(kept)} of {len(exchanges)} exchanges can be learned from, and training needs "
-            f"{settings.min_examples}. Dropped: {_in_words(dropped)}. Wait for more requests, or "
-            "lower dataset.min_examples."
+            f"{len(examples)} of {len(exchanges)} exchanges can be learned from, and training "
+            f"needs {settings.min_examples}. Dropped: {_in_words(dropped)}. Wait for more "
+            "requests, or lower dataset.min_examples."
         )
-    examples = _examples(kept)
     learned = [one for one in examples if one.split is Split.TRAIN]
     shape = infer_shape([one.request for one in learned], [one.answer for one in learned])
-    redaction = redactor.fingerprint if redactor is not None else NO_REDACTION
+    policy = redactor.policy if redactor is not None else None
+    chosen = {example.example_id for example in examples}
     lines = b"".join(_EXAMPLE.dump_json(example) + b"\n" for example in examples)
-    digest = digest_of(lines, shape, redaction)
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "recipe": RECIPE,
+        "pattern_id": pattern_id,
+        "settings": settings.model_dump(mode="json"),
+        "redacted": redactor is not None,
+        "redaction": redactor.fingerprint if redactor is not None else NO_REDACTION,
+        "not_covered": list(policy.not_covered) if policy is not None else [],
+        "provenance": _provenance([one for one in exchanges if one.exchange_id in chosen]),
+        "dropped": {reason: count for reason, count in sorted(dropped.items()) if count},
+        "entities": dict(sorted(entities.items())),
+        "shape": _SHAPE.dump_python(shape, mode="json"),
+        "splits": {split: sum(one.split is split for one in examples) for split in Split},
+    }
+    digest = digest_of(lines, record)
     dataset = Dataset(
         dataset_id=f"ds-{digest[:12]}",
         digest=digest,
         pattern_id=pattern_id,
         shape=shape,
-        redacted=redactor is not None,
-        redaction=redaction,
-        dropped=tuple(sorted(dropped.items())),
+        redacted=record["redacted"],
+        redaction=record["redaction"],
+        dropped=tuple(record["dropped"].items()),
         examples=examples,
     )
+    manifest = {"dataset_id": dataset.dataset_id, "digest": digest, **record}
     with new_folder(folder) as working:
         (working / EXAMPLES).write_bytes(lines)
-        (working / MANIFEST).write_bytes(_manifest(dataset))
-        card = render_card(dataset, entities, redactor.policy if redactor else None, now)
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        (working / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
+        card = render_card(dataset, record["provenance"], entities, policy, now)
         (working / CARD).write_text(card, encoding="utf-8")
     return dataset
 
 
-def digest_of(lines: bytes, shape: Shape, redaction: str) -> str:
-    """Return the sha256 that names a dataset: its examples, their shape, the redaction."""
-    digest = hashlib.sha256(lines)
-    digest.update(b"\x00" + _SHAPE.dump_json(shape) + b"\x00" + redaction.encode())
-    return digest.hexdigest()
+def digest_of(lines: bytes, record: Mapping[str, Any]) -> str:
+    """Return the sha256 that names a dataset.
+
+    Args:
+        lines: The file of examples.
+        record: The manifest without the digest and the name made from it.
+    """
+    canonical = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(lines + b"\x00" + canonical.encode()).hexdigest()
 
 
 def parse_examples(lines: bytes) -> tuple[Example, ...]:
@@ -152,49 +176,45 @@ def _of_length(items: Iterable[_Redacted], longest: int, dropped: Counter[str]) 
     return kept
 
 
-def _distinct(items: list[_Redacted], dropped: Counter[str]) -> list[_Redacted]:
-    """Keep the newest of exchanges with the same request; their answers agree by now."""
-    newest = {plain(one.request): one for one in items}
+def _examples(items: Sequence[_Redacted], dropped: Counter[str]) -> tuple[Example, ...]:
+    """Group, split, and keep the newest of those with the same request.
+
+    Groups are named after their oldest member before any is left out, so a
+    request that comes again changes no group's name, and with it no split.
+    """
+    requests = [plain(one.request) for one in items]
+    firsts = near_duplicates.groups(requests)
+    oldest = {first: items[first].exchange for first in firsts}
+    splits = split_groups([Group(one.exchange_id, one.asked_at) for one in oldest.values()])
+    newest = {request: index for index, request in enumerate(requests)}
     dropped["repeated"] += len(items) - len(newest)
-    chosen = {one.exchange.exchange_id for one in newest.values()}
-    return [one for one in items if one.exchange.exchange_id in chosen]
-
-
-def _examples(items: list[_Redacted]) -> tuple[Example, ...]:
-    firsts = near_duplicates.groups([plain(one.request) for one in items])
-    names = [items[first].exchange.exchange_id for first in firsts]
-    splits = split_groups(
-        [
-            Group(items[first].exchange.exchange_id, items[first].exchange.asked_at)
-            for first in sorted(set(firsts))
-        ]
-    )
     return tuple(
         Example(
-            example_id=one.exchange.exchange_id,
-            group=name,
-            split=splits[name],
-            request=one.request,
-            answer=one.answer,
-            asked_at=one.exchange.asked_at,
+            example_id=items[index].exchange.exchange_id,
+            group=oldest[firsts[index]].exchange_id,
+            split=splits[oldest[firsts[index]].exchange_id],
+            request=items[index].request,
+            answer=items[index].answer,
+            asked_at=items[index].exchange.asked_at,
         )
-        for one, name in zip(items, names, strict=True)
+        for index in sorted(newest.values())
     )
 
 
-def _manifest(dataset: Dataset) -> bytes:
-    record = {
-        "format": FORMAT,
-        "dataset_id": dataset.dataset_id,
-        "digest": dataset.digest,
-        "pattern_id": dataset.pattern_id,
-        "shape": _SHAPE.dump_python(dataset.shape, mode="json"),
-        "redacted": dataset.redacted,
-        "redaction": dataset.redaction,
-        "dropped": dict(dataset.dropped),
-        "splits": {split: len(dataset.of(split)) for split in Split},
+def _provenance(exchanges: Sequence[Exchange]) -> dict[str, Any]:
+    """Say where examples come from, without naming a session."""
+
+    def counted(values: Iterable[str]) -> dict[str, int]:
+        return dict(sorted(Counter(values).items()))
+
+    return {
+        "profiles": counted(one.profile for one in exchanges),
+        "sources": counted(one.source for one in exchanges),
+        "models": counted(one.model for one in exchanges),
+        "sessions": len({(one.profile, one.session_id) for one in exchanges}),
+        "first_asked_at": min((one.asked_at for one in exchanges), default=None),
+        "last_asked_at": max((one.asked_at for one in exchanges), default=None),
     }
-    return (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _in_words(dropped: Counter[str]) -> str:

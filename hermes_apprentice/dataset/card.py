@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from hermes_apprentice.domain.dataset import Dataset, Split
 from hermes_apprentice.domain.shape import ShapeKind
@@ -25,12 +26,17 @@ _REASONS = {
 
 
 def render_card(
-    dataset: Dataset, entities: Mapping[str, int], policy: Policy | None, now: float
+    dataset: Dataset,
+    provenance: Mapping[str, Any],
+    entities: Mapping[str, int],
+    policy: Policy | None,
+    now: float,
 ) -> str:
     """Return the data card in Markdown.
 
     Args:
         dataset: The dataset.
+        provenance: Profiles, sources and models of the examples, with counts.
         entities: How often each kind of personal data was replaced.
         policy: What the redactor looked for; ``None`` where nothing was redacted.
         now: Unix time of the build.
@@ -42,9 +48,19 @@ def render_card(
         f"Built {_day(now)} for pattern {dataset.pattern_id}, from exchanges between "
         f"{_day(min(moments))} and {_day(max(moments))}. Digest `{dataset.digest}`.",
         "",
-        "| split | examples | groups |",
-        "|---|---|---|",
+        "## Where it comes from",
+        "",
+        f"- {provenance['sessions']} sessions of Hermes",
     ]
+    lines += [
+        f"- {title}: " + ", ".join(f"{name or 'unknown'} {count}" for name, count in counts.items())
+        for title, counts in (
+            ("profiles", provenance["profiles"]),
+            ("typed in", provenance["sources"]),
+            ("answered by", provenance["models"]),
+        )
+    ]
+    lines += ["", "## Splits", "", "| split | examples | groups |", "|---|---|---|"]
     for split in Split:
         part = dataset.of(split)
         lines.append(f"| {split} | {len(part)} | {len({one.group for one in part})} |")

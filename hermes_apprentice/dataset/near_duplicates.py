@@ -1,13 +1,16 @@
 """Group requests that are nearly the same, so that no group is split between training and test.
 
 MinHash signatures of word shingles in a locality-sensitive index (Broder, "On
-the resemblance and containment of documents", 1997), joined transitively. Pure
-and deterministic. Knows nothing about exchanges.
+the resemblance and containment of documents", 1997), joined transitively. What
+the requests of a template have in common says nothing about likeness, so a
+group that is too large to be one of duplicates is searched again without its
+common part. Pure and deterministic. Knows nothing about exchanges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
 from datasketch import MinHash, MinHashLSH
 
@@ -16,6 +19,15 @@ SIMILARITY = 0.8
 
 CANDIDATES = 0.5
 """Similarity at which the index looks: lower, because it misses some; the exact value decides."""
+
+TEMPLATE_SHARE = 0.1
+"""Share of all different texts from which a group is one of a template."""
+
+TEMPLATE_LEAST = 10
+"""Different texts that such a group has at least."""
+
+COMMON = 0.5
+"""Share of a template's texts that hold what belongs to the template."""
 
 _PERMUTATIONS = 128
 _SHINGLE = 3
@@ -28,7 +40,28 @@ def groups(texts: Sequence[str]) -> list[int]:
     Args:
         texts: Already folded, such as by ``cleaning.plain``; words are separated by spaces.
     """
-    parent = list(range(len(texts)))
+    first_of: dict[str, int] = {}
+    for index, text in enumerate(texts):
+        first_of.setdefault(text, index)
+    shingles = {index: _shingles(text) for text, index in first_of.items()}
+    large = max(TEMPLATE_LEAST, TEMPLATE_SHARE * len(shingles))
+    group_of: dict[int, int] = {}
+    waiting = [(list(shingles), frozenset[str]())]
+    while waiting:
+        members, template = waiting.pop()
+        for group in _connected({index: shingles[index] - template for index in members}):
+            counts = Counter(part for index in group for part in shingles[index] - template)
+            common = {part for part, count in counts.items() if count > COMMON * len(group)}
+            if len(group) >= large and common:
+                waiting.append((group, template | common))
+            else:
+                group_of.update(dict.fromkeys(group, group[0]))
+    return [group_of[first_of[text]] for text in texts]
+
+
+def _connected(shingles: dict[int, frozenset[str]]) -> Iterable[list[int]]:
+    """Return the texts that near-likeness connects, each group and all groups in order."""
+    parent = {index: index for index in shingles}
 
     def root(index: int) -> int:
         while parent[index] != index:
@@ -36,17 +69,19 @@ def groups(texts: Sequence[str]) -> list[int]:
             index = parent[index]
         return index
 
-    index = MinHashLSH(threshold=CANDIDATES, num_perm=_PERMUTATIONS)
-    shingles = [_shingles(text) for text in texts]
-    for number, found in enumerate(shingles):
+    seen = MinHashLSH(threshold=CANDIDATES, num_perm=_PERMUTATIONS)
+    for number, found in shingles.items():
         signature = MinHash(num_perm=_PERMUTATIONS, seed=_SEED)
         signature.update_batch([item.encode() for item in sorted(found)])
-        for other in index.query(signature):
+        for other in seen.query(signature):
             if _jaccard(found, shingles[other]) >= SIMILARITY:
                 left, right = sorted((root(number), root(other)))
                 parent[right] = left
-        index.insert(number, signature)
-    return [root(number) for number in range(len(texts))]
+        seen.insert(number, signature)
+    connected: defaultdict[int, list[int]] = defaultdict(list)
+    for index in shingles:
+        connected[root(index)].append(index)
+    return connected.values()
 
 
 def _shingles(text: str) -> frozenset[str]:
@@ -56,4 +91,4 @@ def _shingles(text: str) -> frozenset[str]:
 
 
 def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:
-    return len(left & right) / len(left | right)
+    return len(left & right) / len(left | right) if left or right else 1.0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from hermes_apprentice.dataset.builder import (
     EXAMPLES,
@@ -21,14 +22,19 @@ from hermes_apprentice.errors import DatasetError
 class _Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    format: int
     dataset_id: str
     digest: str
+    format: int
+    recipe: int
     pattern_id: str
-    shape: Shape
+    settings: dict[str, JsonValue]
     redacted: bool
     redaction: str
+    not_covered: list[str]
+    provenance: dict[str, JsonValue]
     dropped: dict[str, int]
+    entities: dict[str, int]
+    shape: Shape
     splits: dict[str, int]
 
 
@@ -39,14 +45,29 @@ def read_dataset(folder: Path) -> Dataset:
         DatasetError: A file is missing, truncated or edited, or of another format.
     """
     try:
-        manifest = _Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        record = json.loads((folder / MANIFEST).read_bytes())
+        if isinstance(record, dict) and record.get("format") not in (None, FORMAT):
+            raise DatasetError(
+                f"{folder} has the format {record['format']}, not {FORMAT}. Build the dataset "
+                "again."
+            )
+        manifest = _Manifest.model_validate(record, strict=False)
         lines = (folder / EXAMPLES).read_bytes()
         examples = parse_examples(lines)
-    except (OSError, ValidationError, ValueError) as error:
-        raise DatasetError(f"{folder} cannot be read: {error}. Build the dataset again.") from error
-    if manifest.format != FORMAT:
-        raise DatasetError(f"{folder} has the format {manifest.format}, not {FORMAT}.")
-    if digest_of(lines, manifest.shape, manifest.redaction) != manifest.digest:
+    except OSError as error:
+        raise DatasetError(
+            f"{error.filename} cannot be read: {error.strerror}. Build the dataset again."
+        ) from error
+    except ValidationError as error:
+        raise DatasetError(
+            f"{folder} is incomplete: {_problem(error)}. Build the dataset again."
+        ) from error
+    except ValueError as error:
+        raise DatasetError(f"{folder} is incomplete. Build the dataset again.") from error
+    body = {key: value for key, value in record.items() if key not in ("dataset_id", "digest")}
+    if digest_of(lines, body) != manifest.digest or not manifest.dataset_id.endswith(
+        manifest.digest[:12]
+    ):
         raise DatasetError(f"{folder} was changed after it was built. Build the dataset again.")
     return Dataset(
         dataset_id=manifest.dataset_id,
@@ -58,3 +79,9 @@ def read_dataset(folder: Path) -> Dataset:
         dropped=tuple(sorted(manifest.dropped.items())),
         examples=examples,
     )
+
+
+def _problem(error: ValidationError) -> str:
+    """Name the first problem without quoting the file, which may hold a person's words."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

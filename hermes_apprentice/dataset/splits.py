@@ -1,8 +1,7 @@
 """Which groups are for training, for validation and for the test.
 
-A group's place hangs on its oldest member alone, and on whether it opened a
-week, so it stays where it is when the dataset is built again with more data.
-Pure.
+A group's place hangs on its name and on the groups before it in time, so it
+stays where it is when the dataset is built again with newer data. Pure.
 """
 
 from __future__ import annotations
@@ -13,10 +12,14 @@ from typing import NamedTuple
 
 from hermes_apprentice.domain.dataset import Split
 
-TEST_SHARE = 0.1
-VALIDATION_SHARE = 0.1
+WINDOW = 10
+"""Among this many groups that follow each other in time, one at least is in the test."""
 
-_WEEK = 7 * 86_400.0
+_BY_CHANCE = 0.03
+"""Share that goes to test, and to validation, by its name alone.
+
+With the groups that are due because ``WINDOW - 1`` others passed, about 11 % go to each.
+"""
 
 
 class Group(NamedTuple):
@@ -30,24 +33,29 @@ class Group(NamedTuple):
 
 
 def split_groups(groups: Sequence[Group]) -> dict[str, Split]:
-    """Return the split of every group, by name.
+    """Return the split of every group, by name; about 80, 10 and 10 in a hundred.
 
-    A tenth each goes to test and validation by a hash of the name. The first
-    group of every week is in the test as well, so that the newest data is
-    always represented there; this moves no older group.
+    Groups are taken in the order of time. One goes to the test if its hash says
+    so, or if none of the nine before it did; the same for validation. So the
+    newest groups are always represented in the test, ten groups never leave it
+    empty, and what comes later moves no earlier group. The hash makes the test
+    forget: after a group is deleted, places are the same again a few dozen
+    groups later.
     """
     splits: dict[str, Split] = {}
-    weeks: set[int] = set()
+    since_test = since_validation = 0
     for group in sorted(groups, key=lambda one: (one.asked_at, one.name)):
-        week = int(group.asked_at // _WEEK)
         share = _hash(group.name)
-        if week not in weeks or share < TEST_SHARE:
+        since_test += 1
+        since_validation += 1
+        if share < _BY_CHANCE or since_test >= WINDOW:
             splits[group.name] = Split.TEST
-        elif share < TEST_SHARE + VALIDATION_SHARE:
+            since_test = 0
+        elif share < 2 * _BY_CHANCE or since_validation >= WINDOW:
             splits[group.name] = Split.VALIDATION
+            since_validation = 0
         else:
             splits[group.name] = Split.TRAIN
-        weeks.add(week)
     return splits
 
 

@@ -46,7 +46,6 @@ _RAMP = texts.Sizes(order=170, ticket=170, chat=60, multi_turn=15, tool=3)
 _HELD_OUT = texts.Sizes(order=100, ticket=105, chat=170, multi_turn=30, tool=2)
 _BATCH = 24
 _SETTLE = 3.0
-_HERMES_RUNS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,12 +208,12 @@ class _Story:
         async with sidecar(place) as url:
             place.write_hermes_config(url, MODEL, settings.skills_dir)
             told.say(f"Sidecar at {url}; Hermes is configured to use it.")
-            await self._hermes(ramp, "in shadow, so the upstream answers")
+            await self._hermes(ramp, database)
             template = upstream.last_body or _PLAIN
             await self._ramp(url, database, ramp, template)
             await asyncio.to_thread(_settle, settings)
             told.section("6. Held-out requests, through the sidecar")
-            await self._hermes(held_out, "both are live")
+            await self._hermes(held_out, database)
             sent = await self._send(url, list(held_out), template, "sending held-out requests")
             told.section("7. What Hermes sees")
             for line in _lines_about(await hermes_skills(place), slugs):
@@ -230,12 +229,19 @@ class _Story:
             simulated=not place.live,
         )
 
-    async def _hermes(self, corpus: texts.Corpus, why: str) -> None:
+    async def _hermes(self, corpus: texts.Corpus, database: Database) -> None:
+        """Ask the real Hermes about one request of each learned task, and tell who answered."""
         for task in LEARNED:
             item = corpus.of(task)[0]
-            run = await ask_hermes(self._place, item.request)
+            before = _last_entry(database)
+            with self._told.bar(f"hermes -z, {task}"):
+                run = await ask_hermes(self._place, item.request)
+                route = await _route_after(database, before)
             verdict = "right" if run.answer == item.answer else "not what was expected"
-            self._told.say(f"hermes -z ({task}, {why}): {run.answer}  ({verdict})")
+            self._told.say(
+                f"hermes -z ({task}) in {run.seconds:.1f} s, start-up included: {run.answer}\n"
+                f"  {verdict}, answered by: {route}"
+            )
 
     async def _ramp(
         self, url: str, database: Database, ramp: texts.Corpus, template: dict[str, Any]
@@ -303,6 +309,25 @@ _PLAIN: dict[str, Any] = {
     ],
 }
 """What is sent to a live upstream: small, because every token is paid for."""
+
+
+def _last_entry(database: Database) -> int:
+    return int(database.read("SELECT COALESCE(MAX(entry_id), 0) FROM ledger")[0][0])
+
+
+async def _route_after(database: Database, entry: int) -> str:
+    """Return who answered the first call after a ledger entry; the ledger is a moment behind."""
+    deadline = time.monotonic() + _SETTLE
+    while time.monotonic() < deadline:
+        rows = database.read(
+            "SELECT route, slug FROM ledger WHERE entry_id > ? AND call_kind = 'first' "
+            "AND route <> 'audit' ORDER BY entry_id LIMIT 1",
+            (entry,),
+        )
+        if rows:
+            return f"{rows[0]['route']} {rows[0]['slug'] or ''}".strip()
+        await asyncio.sleep(0.1)
+    return "unknown"
 
 
 def _settle(settings: Settings) -> None:

@@ -48,7 +48,7 @@ class Proposal:
     """The text as it was shown."""
 
     deciders: tuple[str, ...]
-    """Who may decide; empty means whoever can run the CLI on this machine."""
+    """Who could decide when it was asked; empty means whoever can run the CLI here."""
 
     state: ProposalState
     """Whether it was decided."""
@@ -63,7 +63,7 @@ class Proposal:
     """Unix time of the decision."""
 
     decided_by: str | None = None
-    """Who decided: ``cli``, or a platform's user id."""
+    """Who decided: ``cli``, or a platform and its user id, such as ``telegram:4711``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,12 @@ class Reply:
 
     amount: int = 0
     """Micro-dollars, for a budget."""
+
+    nonce: str = ""
+    """The question that a pressed button belongs to."""
+
+    quoted: str = ""
+    """The message that this is a reply to, where the platform tells it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

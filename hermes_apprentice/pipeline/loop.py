@@ -189,15 +189,22 @@ class Pipeline:
         report = path.read_text(encoding="utf-8") if path.exists() else found.reason
         return SpecialistDetails(view=view, report=report)
 
-    def reply(self, text: str, who: str = "cli") -> str:
+    def reply(self, text: str, who: str = "cli", *, quoted: str = "", nonce: str = "") -> str:
         """Carry out an operator's reply and return what to tell them.
+
+        Args:
+            text: What they said.
+            who: ``cli``, or a platform and its user id, such as ``telegram:4711``.
+            quoted: The message that it is a reply to, where the platform tells it.
+            nonce: The question that a pressed button belongs to.
 
         Raises:
             ReplyError: It was not understood, or cannot be carried out.
         """
-        reply = parse_reply(text)
+        reply = replace(parse_reply(text), quoted=quoted, nonce=nonce)
         if reply.action in (Action.TRAIN, Action.SKIP, Action.DETAILS):
             return self._decide(reply, who)
+        desk.require_decider(self.shop.settings.approvals.deciders, who, "this")
         if reply.action is Action.DEMOTE:
             return self.demote(reply.subject, f"{who} asked for it")
         if reply.action is Action.ROLLBACK:
@@ -210,12 +217,12 @@ class Pipeline:
         now = self.shop.clock()
         with self.shop.database.transaction() as connection:
             store = PatternStore(connection)
-            if reply.action is Action.DETAILS and reply.subject:
-                return messages.details(store.candidate(reply.subject))
-            proposal = desk.resolve(connection, reply, who, now)
-            candidate = store.candidate(proposal.proposal_id)
             if reply.action is Action.DETAILS:
-                return messages.details(candidate)
+                handle = reply.subject or desk.meant(connection, reply).proposal_id
+                return messages.details(store.candidate(handle))
+            deciders = self.shop.settings.approvals.deciders
+            proposal = desk.resolve(connection, reply, who, now, deciders)
+            candidate = store.candidate(proposal.proposal_id)
             desk.decide(connection, proposal, reply.action is Action.TRAIN, who, now)
             if reply.action is Action.SKIP:
                 store.set_candidate_state(candidate.candidate_id, CandidateState.SKIPPED)

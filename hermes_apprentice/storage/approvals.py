@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
+from typing import NamedTuple
 
 from hermes_apprentice.domain.approval import OutboxMessage, Proposal, ProposalState
 
@@ -46,6 +48,12 @@ def find_proposal(connection: sqlite3.Connection, proposal_id: str) -> Proposal 
     row = connection.execute(
         "SELECT * FROM proposals WHERE proposal_id = ?", (proposal_id,)
     ).fetchone()
+    return _proposal(row) if row else None
+
+
+def find_question(connection: sqlite3.Connection, nonce: str) -> Proposal | None:
+    """Return the proposal that still carries ``nonce``; asked again, it carries another."""
+    row = connection.execute("SELECT * FROM proposals WHERE nonce = ?", (nonce,)).fetchone()
     return _proposal(row) if row else None
 
 
@@ -96,22 +104,130 @@ def waiting_messages(connection: sqlite3.Connection) -> list[OutboxMessage]:
     return [_message(row) for row in rows]
 
 
+class Claimed(NamedTuple):
+    """A message that one deliverer holds for a while."""
+
+    message: OutboxMessage
+    """What to send."""
+
+    again: bool
+    """Whether an earlier holder vanished, so that it may have been sent already."""
+
+
+def claim_next(
+    connection: sqlite3.Connection,
+    holder: str,
+    now: float,
+    *,
+    lease: float,
+    written_before: float,
+    without: Collection[str] = (),
+) -> Claimed | None:
+    """Take the oldest message that may be sent now, so that no other deliverer sends it.
+
+    Within a topic the first undelivered message holds back the ones after it.
+
+    Args:
+        connection: Inside a transaction.
+        holder: Who takes it.
+        now: Unix time.
+        lease: Seconds until it is free again, if the holder says nothing more.
+        written_before: Only messages at least this old, Unix time.
+        without: Topics to leave alone.
+    """
+    row = connection.execute(
+        """
+        SELECT * FROM outbox AS waiting
+        WHERE delivered_at IS NULL AND held_until <= :now AND created_at <= :written_before
+          AND topic NOT IN (SELECT value FROM json_each(:without))
+          AND NOT EXISTS (
+              SELECT 1 FROM outbox AS earlier
+              WHERE earlier.topic = waiting.topic AND earlier.delivered_at IS NULL
+                AND earlier.message_id < waiting.message_id)
+        ORDER BY message_id LIMIT 1
+        """,
+        {"now": now, "written_before": written_before, "without": json.dumps(sorted(without))},
+    ).fetchone()
+    if row is None:
+        return None
+    _hold(connection, row["message_id"], holder, now + lease)
+    return Claimed(_message(row), row["holder"] is not None)
+
+
+def claim_key(
+    connection: sqlite3.Connection, key: str, holder: str, now: float, *, lease: float
+) -> OutboxMessage | None:
+    """Take one message by its key, wherever it stands in its topic, unless another holds it."""
+    row = connection.execute(
+        "SELECT * FROM outbox WHERE key = ? AND delivered_at IS NULL AND held_until <= ?",
+        (key, now),
+    ).fetchone()
+    if row is None:
+        return None
+    _hold(connection, row["message_id"], holder, now + lease)
+    return _message(row)
+
+
 def mark_delivered(connection: sqlite3.Connection, message_id: int, now: float) -> None:
     """Record a delivery."""
     connection.execute(
         """
-        UPDATE outbox SET delivered_at = ?, attempts = attempts + 1, last_error = NULL
+        UPDATE outbox SET delivered_at = ?, attempts = attempts + 1, last_error = NULL,
+                          holder = NULL, held_until = 0
         WHERE message_id = ? AND delivered_at IS NULL
         """,
         (now, message_id),
     )
 
 
-def mark_failed(connection: sqlite3.Connection, message_id: int, error: str) -> None:
-    """Record a failed delivery; the message stays in the outbox."""
+def mark_failed(
+    connection: sqlite3.Connection, message_id: int, error: str, not_before: float = 0.0
+) -> None:
+    """Record a delivery that certainly failed; the message waits until ``not_before``."""
     connection.execute(
-        "UPDATE outbox SET attempts = attempts + 1, last_error = ? WHERE message_id = ?",
-        (error, message_id),
+        """
+        UPDATE outbox SET attempts = attempts + 1, last_error = ?, holder = NULL, held_until = ?
+        WHERE message_id = ? AND delivered_at IS NULL
+        """,
+        (error, not_before, message_id),
+    )
+
+
+def mark_uncertain(
+    connection: sqlite3.Connection, message_id: int, error: str, not_before: float
+) -> None:
+    """Record a delivery of which nobody knows the end; the next one will say so."""
+    connection.execute(
+        """
+        UPDATE outbox SET attempts = attempts + 1, last_error = ?, held_until = ?
+        WHERE message_id = ? AND delivered_at IS NULL
+        """,
+        (error, not_before, message_id),
+    )
+
+
+def show_courier(connection: sqlite3.Connection, name: str, now: float) -> None:
+    """Record that a courier (a live gateway) is at work; couriers of yesterday are forgotten."""
+    connection.execute("DELETE FROM couriers WHERE seen_at < ?", (now - 86_400,))
+    connection.execute(
+        """
+        INSERT INTO couriers (name, seen_at) VALUES (?, ?)
+        ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at
+        """,
+        (name, now),
+    )
+
+
+def courier_seen(connection: sqlite3.Connection, since: float) -> bool:
+    """Tell whether a courier was at work since a moment, Unix time."""
+    found = connection.execute("SELECT 1 FROM couriers WHERE seen_at >= ? LIMIT 1", (since,))
+    return found.fetchone() is not None
+
+
+def _hold(connection: sqlite3.Connection, message_id: int, holder: str, until: float) -> None:
+    connection.execute(
+        "UPDATE outbox SET holder = ?, held_until = ? WHERE message_id = ?",
+        (holder, until, message_id),
     )
 
 

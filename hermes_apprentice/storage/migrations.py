@@ -178,5 +178,14 @@ CREATE TABLE spending (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_LEARNING, _SERVING)
+_COURIERS = """
+ALTER TABLE outbox ADD COLUMN holder TEXT;
+ALTER TABLE outbox ADD COLUMN held_until REAL NOT NULL DEFAULT 0;
+CREATE TABLE couriers (
+    name            TEXT PRIMARY KEY,
+    seen_at         REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_LEARNING, _SERVING, _COURIERS)
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

@@ -1,9 +1,10 @@
 """Fine-tune an encoder to label words; runs only in the training environment.
 
 ``python -m hermes_apprentice.trainer.finetuned TASK.json``. Needs torch,
-transformers, tokenizers and safetensors. Texts and labels come in, held-out
+tokenizers and safetensors. Texts and labels come in, held-out
 log-probabilities and weights go out; what the labels mean is unknown here.
-Devlin et al. (2019), with a slanted learning rate and no layer frozen.
+As Devlin et al. (2019), but with the lower layers frozen: a chain reads those already,
+and what it lacks is in the upper ones.
 """
 
 from __future__ import annotations
@@ -25,14 +26,20 @@ HELD_OUT_FILE = "held_out.npz"
 REPORT_FILE = "report.json"
 HEAD = "head"
 
-_RATE = 2e-4
+_TRAINED_SHARE = 2 / 3
+_RATE = 3e-4
 _HEAD_RATE = 2e-3
 _BATCH = 16
-_STEPS = 360
+_BATCH_PIECES = 640
+_STEPS = 280
+_PIECES = 160_000
+"""Word pieces, padding included, that one fit reads at most; it bounds the time."""
+
 _EPOCHS = (3, 25)
 _DROPOUT = 0.1
 _WEIGHT_DECAY = 0.01
 _IGNORED = -100
+_FORBIDDEN = -1e4
 
 
 class Text(NamedTuple):
@@ -41,68 +48,45 @@ class Text(NamedTuple):
     layout: Layout
     """Windows and the places of its words."""
 
+    states: list[Any]
+    """What the lower layers say of each window."""
+
     labels: tuple[tuple[int, ...], ...] | None
     """Number of every word's label, per track; ``None``: not to learn from."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Do the task named on the command line."""
-    import torch
-
-    task = json.loads(Path(arguments[0]).read_bytes())
-    if len(arguments) > 1:
-        from hermes_apprentice.trainer.parentage import die_with_parent
-
-        die_with_parent(int(arguments[1]))
-    torch.set_num_threads(int(task["threads"]))
-    torch.use_deterministic_algorithms(True)
-    tokenizer = open_tokenizer(Path(task["tokenizer"]))
-    texts = [
-        Text(
-            lay_out(tokenizer, item["text"], split_words(item["text"])),
-            None if item["labels"] is None else tuple(map(tuple, item["labels"])),
-        )
-        for item in task["texts"]
-    ]
-    trainer = Finetuner(task, texts)
-    output = Path(task["output"])
-    parts = task["folds"]
-    jobs = len(parts) + bool(task["final"])
-    epochs = int(task["epochs"])
-    held_out: dict[str, NDArray[Any]] = {}
-    for number, part in enumerate(parts):
-        learn = sorted(set(range(len(texts))) - set(part))
-        watched = part if not epochs else ()
-        epochs_done = trainer.fit(learn, watched, epochs, number / jobs, 1 / jobs)
-        epochs = epochs or epochs_done
-        for place in part:
-            for track, table in enumerate(trainer.predict(texts[place])):
-                held_out[f"{place}/{track}"] = table
-    if parts:
-        with (output / HELD_OUT_FILE).open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **held_out)
-    if task["final"]:
-        trainer.fit(range(len(texts)), (), epochs, len(parts) / jobs, 1 / jobs)
-        trainer.save(output / WEIGHTS_FILE)
-    (output / REPORT_FILE).write_text(json.dumps({"epochs": epochs}), encoding="utf-8")
-    return 0
-
-
 class Finetuner:
-    """Fits a fresh copy of the encoder on any part of the texts."""
+    """Fits fresh copies of the upper layers on any part of the texts."""
 
-    def __init__(self, task: dict[str, Any], texts: Sequence[Text]) -> None:
+    def __init__(self, task: dict[str, Any]) -> None:
+        """Read the weights, and pass every text through the lower layers."""
+        from safetensors.torch import load_file
+
+        from hermes_apprentice.trainer.torch_encoder import Bottom
+
         self._task = task
-        self._texts = texts
+        prefix = task["prefix"]
+        self._tensors = {
+            name.removeprefix(prefix): value
+            for name, value in load_file(task["weights"]).items()
+            if name.startswith(prefix)
+        }
+        trained = max(1, round(_TRAINED_SHARE * task["layers"]))
+        self._layers = range(task["layers"] - trained, task["layers"])
+        bottom = Bottom(self._tensors, self._layers.start, task["heads"], task["layer_norm_eps"])
+        tokenizer = open_tokenizer(Path(task["tokenizer"]))
+        self.texts: list[Text] = []
+        for item in task["texts"]:
+            layout = lay_out(tokenizer, item["text"], split_words(item["text"]))
+            states = [bottom.states(window) for window in layout.windows]
+            labels = item["labels"]
+            self.texts.append(
+                Text(layout, states, None if labels is None else tuple(map(tuple, labels)))
+            )
         self._network: Any = None
 
     def fit(
-        self,
-        learn: Sequence[int],
-        watched: Sequence[int],
-        epochs: int,
-        start: float,
-        share: float,
+        self, learn: Sequence[int], watched: Sequence[int], epochs: int, start: float, share: float
     ) -> int:
         """Fit on ``learn`` and return how many epochs that took.
 
@@ -116,13 +100,12 @@ class Finetuner:
         seed = int(self._task["seed"])
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)
-        self._network = _build(self._task)
-        usable = [place for place in learn if self._texts[place].labels is not None]
-        windows = [window for place in usable for window in _windows(self._texts[place])]
-        per_epoch = max(1, -(-len(windows) // _BATCH))
-        planned = int(np.clip(-(-_STEPS // per_epoch), *_EPOCHS))
-        optimizer = torch.optim.AdamW(_groups(self._network))
-        total = planned * per_epoch
+        network = self._network = self._fresh()
+        windows = [window for place in learn for window in _windows(self.texts[place])]
+        batches = _batches(windows, rng)
+        planned = _planned_epochs(batches)
+        optimizer = torch.optim.AdamW(_groups(network))
+        total = planned * len(batches)
         warm = max(1, total // 10)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
@@ -130,30 +113,31 @@ class Finetuner:
         )
         best, best_share, best_state = planned, -1.0, None
         patience = max(3, planned // 3)
-        last = epochs or planned
+        last = min(epochs or planned, planned)
         for epoch in range(last):
-            self._network.train()
-            for batch in _batches(windows, rng):
-                loss = _loss(self._network, batch)
+            network.train()
+            for batch in batches:
+                loss = _loss(network, batch)
                 if not torch.isfinite(loss):
                     raise SystemExit("the loss is not finite; training was given up")
                 optimizer.zero_grad()
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
+                torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
+            batches = _batches(windows, rng)
             _report(start + share * (epoch + 1) / last, f"epoch {epoch + 1} of at most {last}")
             if watched:
                 faultless = self._faultless(watched)
                 if faultless >= best_share:
                     best, best_share = epoch + 1, faultless
                     best_state = {
-                        name: value.clone() for name, value in self._network.state_dict().items()
+                        name: value.clone() for name, value in network.state_dict().items()
                     }
                 elif epoch + 1 - best >= patience:
                     break
         if best_state is not None:
-            self._network.load_state_dict(best_state)
+            network.load_state_dict(best_state)
         return best if watched else last
 
     def predict(self, text: Text) -> list[NDArray[np.float32]]:
@@ -164,37 +148,48 @@ class Finetuner:
         count = len(text.layout.places)
         tables = [np.zeros((count, size), np.float32) for size in self._task["tracks"]]
         with torch.no_grad():
-            for number, window in enumerate(text.layout.windows):
+            for number, states in enumerate(text.states):
                 inside = np.flatnonzero(text.layout.places[:, 0] == number)
                 if not len(inside):
                     continue
-                ids = torch.tensor([window])
-                outputs = self._network(ids, torch.ones_like(ids))
                 at = torch.from_numpy(text.layout.places[inside, 1])
-                for table, scores in zip(tables, outputs, strict=True):
+                for table, scores in zip(tables, self._network(states[None], None), strict=True):
                     table[inside] = scores[0][at].log_softmax(-1).numpy()
         return tables
 
     def save(self, path: Path) -> None:
-        """Write the encoder under its BERT names, and the heads."""
+        """Write the whole encoder under its BERT names, and the heads."""
         from safetensors.torch import save_file
 
-        tensors = {
-            name.removeprefix("encoder."): value.contiguous()
-            for name, value in self._network.state_dict().items()
-            if name.startswith("encoder.")
-        }
-        for track, head in enumerate(self._network.heads):
+        from hermes_apprentice.trainer.torch_encoder import layer_name
+
+        tensors = {name: value.float().contiguous() for name, value in self._tensors.items()}
+        for number, layer in zip(self._layers, self._network.layers, strict=True):
+            tensors |= layer.to_tensors(layer_name(number))
+        for track, head in enumerate(self._network.outputs):
             tensors[f"{HEAD}{track}.weight"] = head.weight.detach().contiguous()
             tensors[f"{HEAD}{track}.bias"] = head.bias.detach().contiguous()
         save_file(tensors, path)
+
+    def _fresh(self) -> Any:
+        from hermes_apprentice.trainer.torch_encoder import Tagger
+
+        task = self._task
+        return Tagger(
+            self._tensors,
+            self._layers,
+            task["heads"],
+            task["layer_norm_eps"],
+            task["tracks"],
+            _DROPOUT,
+        )
 
     def _faultless(self, places: Sequence[int]) -> float:
         """Return the share of texts of which every word has its label."""
         right = 0
         for place in places:
-            labels = self._texts[place].labels
-            tables = self.predict(self._texts[place])
+            labels = self.texts[place].labels
+            tables = self.predict(self.texts[place])
             right += labels is not None and all(
                 (table.argmax(axis=1) == np.array(row)).all()
                 for table, row in zip(tables, labels, strict=True)
@@ -203,102 +198,69 @@ class Finetuner:
 
 
 class _Window(NamedTuple):
-    ids: tuple[int, ...]
+    states: Any
     targets: list[NDArray[np.int64]]
 
 
 def _windows(text: Text) -> Iterator[_Window]:
     """Yield each window with the label numbers of its pieces, per track."""
-    for number, ids in enumerate(text.layout.windows):
+    for number, states in enumerate(text.states):
         inside = np.flatnonzero(text.layout.places[:, 0] == number)
         if not len(inside) or text.labels is None:
             continue
         targets = []
         for row in text.labels:
-            target = np.full(len(ids), _IGNORED, np.int64)
+            target = np.full(len(states), _IGNORED, np.int64)
             target[text.layout.places[inside, 1]] = np.array(row)[inside]
             targets.append(target)
-        yield _Window(ids, targets)
+        yield _Window(states, targets)
 
 
-def _batches(windows: Sequence[_Window], rng: np.random.Generator) -> Iterator[list[_Window]]:
-    """Yield batches of about the same length, in random order."""
-    lengths = np.array([len(window.ids) for window in windows])
+def _batches(windows: Sequence[_Window], rng: np.random.Generator) -> list[list[_Window]]:
+    """Return batches of about the same length, in random order."""
+    lengths = np.array([len(window.states) for window in windows])
     order = np.argsort(lengths + rng.uniform(0, 4, len(windows)), kind="stable")
-    chunks = [order[at : at + _BATCH] for at in range(0, len(order), _BATCH)]
-    for chunk in rng.permutation(len(chunks)):
-        yield [windows[place] for place in chunks[chunk]]
+    batches: list[list[_Window]] = []
+    for place in order:
+        # Lengths ascend, but for the jitter, so the newcomer decides how wide the batch gets.
+        full = not batches or (
+            len(batches[-1]) == _BATCH
+            or (len(batches[-1]) + 1) * int(lengths[place]) > _BATCH_PIECES
+        )
+        if full:
+            batches.append([])
+        batches[-1].append(windows[place])
+    return [batches[place] for place in rng.permutation(len(batches))]
+
+
+def _planned_epochs(batches: Sequence[Sequence[_Window]]) -> int:
+    """Return how many epochs fit the bounds on steps and word pieces."""
+    pieces = sum(len(batch) * max(len(window.states) for window in batch) for batch in batches)
+    wanted = min(_STEPS / max(1, len(batches)), _PIECES / max(1, pieces))
+    return int(np.clip(np.ceil(wanted), *_EPOCHS))
 
 
 def _loss(network: Any, batch: Sequence[_Window]) -> Any:
     import torch
 
-    width = max(len(window.ids) for window in batch)
-    ids = torch.zeros((len(batch), width), dtype=torch.long)
-    mask = torch.zeros_like(ids)
+    width = max(len(window.states) for window in batch)
+    states = torch.zeros((len(batch), width, batch[0].states.shape[1]))
+    mask = torch.full((len(batch), 1, 1, width), _FORBIDDEN)
     tracks = len(batch[0].targets)
     targets = torch.full((tracks, len(batch), width), _IGNORED, dtype=torch.long)
     for row, window in enumerate(batch):
-        size = len(window.ids)
-        ids[row, :size] = torch.tensor(window.ids)
-        mask[row, :size] = 1
+        size = len(window.states)
+        states[row, :size] = window.states
+        mask[row, :, :, :size] = 0
         for track, target in enumerate(window.targets):
             targets[track, row, :size] = torch.from_numpy(target)
-    outputs = network(ids, mask)
     losses = [
         torch.nn.functional.cross_entropy(
             scores.flatten(0, 1), target.flatten(), ignore_index=_IGNORED
         )
-        for scores, target in zip(outputs, targets, strict=True)
+        for scores, target in zip(network(states, mask), targets, strict=True)
     ]
     return torch.stack(losses).mean()
-
-
-def _build(task: dict[str, Any]) -> Any:
-    import torch
-    from safetensors.torch import load_file
-    from transformers import BertConfig, BertModel
-
-    tensors = load_file(task["weights"])
-    prefix = task["prefix"]
-    tensors = {
-        name.removeprefix(prefix): value.float()
-        for name, value in tensors.items()
-        if name.startswith(prefix) and "position_ids" not in name and "pooler" not in name
-    }
-    vocabulary, hidden = tensors["embeddings.word_embeddings.weight"].shape
-    config = BertConfig(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        num_hidden_layers=task["layers"],
-        num_attention_heads=task["heads"],
-        intermediate_size=tensors["encoder.layer.0.intermediate.dense.weight"].shape[0],
-        max_position_embeddings=tensors["embeddings.position_embeddings.weight"].shape[0],
-        layer_norm_eps=task["layer_norm_eps"],
-    )
-
-    class Tagger(torch.nn.Module):  # type: ignore[misc]
-        """The encoder with one linear layer per track."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = BertModel(config, add_pooling_layer=False)
-            self.encoder.load_state_dict(tensors)
-            self.dropout = torch.nn.Dropout(_DROPOUT)
-            self.heads = torch.nn.ModuleList(
-                [torch.nn.Linear(hidden, size) for size in task["tracks"]]
-            )
-            for head in self.heads:
-                torch.nn.init.normal_(head.weight, std=0.02)
-                torch.nn.init.zeros_(head.bias)
-
-        def forward(self, ids: Any, mask: Any) -> list[Any]:
-            """Return every piece's label scores, per track."""
-            states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-            states = self.dropout(states)
-            return [head(states) for head in self.heads]
-
-    return Tagger()
 
 
 def _groups(network: Any) -> list[dict[str, Any]]:
@@ -306,7 +268,7 @@ def _groups(network: Any) -> list[dict[str, Any]]:
     decayed: list[Any] = []
     heads: list[Any] = []
     for name, value in network.named_parameters():
-        kind = heads if name.startswith("heads") else decayed if value.ndim > 1 else plain
+        kind = heads if name.startswith("outputs") else decayed if value.ndim > 1 else plain
         kind.append(value)
     return [
         {"params": decayed, "lr": _RATE, "weight_decay": _WEIGHT_DECAY},
@@ -317,6 +279,46 @@ def _groups(network: Any) -> list[dict[str, Any]]:
 
 def _report(share: float, doing: str) -> None:
     print(json.dumps({"progress": round(share, 4), "doing": doing}), flush=True)
+
+
+def run(task: dict[str, Any]) -> None:
+    """Fit each fold and, where asked, everything; write what was found."""
+    trainer = Finetuner(task)
+    output = Path(task["output"])
+    parts = task["folds"]
+    jobs = len(parts) + bool(task["final"])
+    epochs = int(task["epochs"])
+    everything = range(len(trainer.texts))
+    held_out: dict[str, NDArray[Any]] = {}
+    for number, part in enumerate(parts):
+        learn = sorted(set(everything) - set(part))
+        done = trainer.fit(learn, () if epochs else part, epochs, number / jobs, 1 / jobs)
+        epochs = epochs or done
+        for place in part:
+            for track, table in enumerate(trainer.predict(trainer.texts[place])):
+                held_out[f"{place}/{track}"] = table
+    if parts:
+        with (output / HELD_OUT_FILE).open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **held_out)
+    if task["final"]:
+        trainer.fit(everything, (), epochs, len(parts) / jobs, 1 / jobs)
+        trainer.save(output / WEIGHTS_FILE)
+    (output / REPORT_FILE).write_text(json.dumps({"epochs": epochs}), encoding="utf-8")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do the task named on the command line."""
+    import torch
+
+    from hermes_apprentice.trainer.parentage import die_with_parent
+
+    if len(arguments) > 1:
+        die_with_parent(int(arguments[1]))
+    task = json.loads(Path(arguments[0]).read_bytes())
+    torch.set_num_threads(int(task["threads"]))
+    torch.use_deterministic_algorithms(True)
+    run(task)
+    return 0
 
 
 if __name__ == "__main__":

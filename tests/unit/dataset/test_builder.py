@@ -6,9 +6,12 @@ import json
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hermes_apprentice.dataset.builder import build_dataset
 from hermes_apprentice.dataset.reader import read_dataset
@@ -39,8 +42,8 @@ def orders(make: Make, count: int = 60) -> list[Exchange]:
 
 
 def build(exchanges: list[Exchange], folder: Path, **limits: object) -> Dataset:
-    settings = LIMITS.model_copy(update=limits)
-    return build_dataset(exchanges, "pt-1", settings, Redactor(), folder, NOW)
+    changed = LIMITS.model_copy(update=limits)
+    return build_dataset(exchanges, "pt-1", changed, Redactor(), folder, NOW)
 
 
 def test_a_dataset_reads_back_as_it_was_built(make_exchange: Make, tmp_path: Path) -> None:
@@ -125,6 +128,36 @@ def test_a_repeated_request_counts_once(make_exchange: Make, tmp_path: Path) -> 
     assert dict(built.dropped)["repeated"] == 1
 
 
+def test_a_request_that_comes_again_moves_no_example(make_exchange: Make, tmp_path: Path) -> None:
+    exchanges = orders(make_exchange)
+    again = [
+        make_exchange(one.request, one.answer, session_id="later", asked_at=NOW + 9e6 + index)
+        for index, one in enumerate(exchanges[::3])
+    ]
+    first = build(exchanges, tmp_path / "a")
+    second = build([*exchanges, *again], tmp_path / "b")
+    before = {one.request: (one.group, one.split) for one in first.examples}
+    assert {one.request: (one.group, one.split) for one in second.examples} == before
+    assert {one.exchange_id for one in again} < {one.example_id for one in second.examples}
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(keep=st.integers(25, 60), shuffle=st.randoms(use_true_random=False))
+def test_later_exchanges_move_no_example_and_the_order_does_not_matter(
+    make_exchange: Make, tmp_path: Path, keep: int, shuffle: random.Random
+) -> None:
+    exchanges = orders(make_exchange)
+    earlier = exchanges[:keep]
+    shuffle.shuffle(exchanges)
+    whole, part = build(exchanges, tmp_path / "a"), build(earlier, tmp_path / "b")
+    places = {one.example_id: one.split for one in whole.examples}
+    assert {one.example_id: one.split for one in part.examples}.items() <= places.items()
+    assert part.of(Split.TEST)
+    assert len(part.of(Split.TRAIN)) >= 0.65 * len(part.examples)
+
+
 def test_very_long_texts_are_left_out(make_exchange: Make, tmp_path: Path) -> None:
     built = build(orders(make_exchange), tmp_path / "d", max_chars=100)
     assert all(len(one.request) <= 100 for one in built.examples)
@@ -145,6 +178,89 @@ def test_an_edited_example_is_refused(make_exchange: Make, tmp_path: Path) -> No
     path.write_text(path.read_text().replace("hinges", "doors", 1))
     with pytest.raises(DatasetError, match="changed after it was built"):
         read_dataset(tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("pattern_id", "pt-2"), ("redacted", False), ("dropped", {}), ("settings", {"redact": False})],
+)
+def test_an_edited_manifest_is_refused(
+    make_exchange: Make, tmp_path: Path, field: str, value: object
+) -> None:
+    refused = make_exchange("x", "I'm sorry, I can't.", asked_at=NOW)
+    build([*orders(make_exchange), refused], tmp_path / "d")
+    path = tmp_path / "d" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(DatasetError, match="changed after it was built"):
+        read_dataset(tmp_path / "d")
+
+
+def test_another_format_and_a_missing_folder_say_what_to_do(
+    make_exchange: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(DatasetError, match=r"manifest\.json cannot be read.*Build the dataset"):
+        read_dataset(tmp_path / "d")
+    build(orders(make_exchange), tmp_path / "d")
+    path = tmp_path / "d" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    with pytest.raises(DatasetError, match="format 99"):
+        read_dataset(tmp_path / "d")
+    path.write_text("[1, 2]")
+    with pytest.raises(DatasetError, match="incomplete"):
+        read_dataset(tmp_path / "d")
+
+
+def test_a_broken_example_is_reported_without_its_words(
+    make_exchange: Make, tmp_path: Path
+) -> None:
+    build(orders(make_exchange), tmp_path / "d")
+    path = tmp_path / "d" / "examples.jsonl"
+    lines = path.read_text().splitlines()
+    lines[3] = json.dumps(json.loads(lines[3]) | {"split": "somewhere", "request": "my words"})
+    path.write_text("\n".join(lines))
+    with pytest.raises(DatasetError, match="split") as caught:
+        read_dataset(tmp_path / "d")
+    assert "my words" not in str(caught.value)
+
+
+def test_the_manifest_says_how_and_from_what_it_was_built(
+    make_exchange: Make, tmp_path: Path
+) -> None:
+    exchanges = orders(make_exchange)
+    exchanges[7] = replace(exchanges[7], source="telegram", session_id="other", model="small")
+    build(exchanges, tmp_path / "d")
+    manifest = json.loads((tmp_path / "d" / "manifest.json").read_text())
+    assert manifest["settings"] == LIMITS.model_dump(mode="json")
+    assert manifest["provenance"] == {
+        "profiles": {"default": 60},
+        "sources": {"cli": 59, "telegram": 1},
+        "models": {"anthropic/claude-sonnet-4.6": 59, "small": 1},
+        "sessions": 2,
+        "first_asked_at": exchanges[0].asked_at,
+        "last_asked_at": exchanges[-1].asked_at,
+    }
+    assert manifest["entities"] == {"EMAIL": 120}
+    assert sum(manifest["splits"].values()) == 60
+    card = (tmp_path / "d" / "card.md").read_text()
+    assert "typed in: cli 59, telegram 1" in card
+
+
+def test_the_shape_is_learned_from_the_training_split_alone(
+    make_exchange: Make, tmp_path: Path
+) -> None:
+    labels = ("bug", "billing", "praise")
+    exchanges = [
+        make_exchange(
+            f"label ticket {i} of {i * 37}: {THINGS[i % 9]}", labels[i % 3], asked_at=NOW + i
+        )
+        for i in range(80)
+    ]
+    rare = build(exchanges, tmp_path / "a").of(Split.TEST)[0].example_id
+    only_in_test = [
+        replace(one, answer="shipping") if one.exchange_id == rare else one for one in exchanges
+    ]
+    built = build(only_in_test, tmp_path / "b")
+    assert "shipping" not in built.shape.labels
 
 
 def test_the_card_counts_and_quotes_nobody(make_exchange: Make, tmp_path: Path) -> None:

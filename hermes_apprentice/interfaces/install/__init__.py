@@ -1,0 +1,1 @@
+"""Puts Apprentice into a Hermes, and takes it out again."""
