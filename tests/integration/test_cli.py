@@ -1,0 +1,180 @@
+"""The command line: every reading command as JSON, and every bad input with advice."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+
+from hermes_apprentice.interfaces.cli.main import run
+from hermes_apprentice.settings import Settings
+from hermes_apprentice.storage.database import Database
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def apprentice(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Run a command in a temporary home; returns exit code, output and errors."""
+    settings.home.mkdir(parents=True)
+    settings.hermes_home.mkdir(parents=True)
+    (settings.home / "settings.toml").write_text(
+        f'[models]\nembedder = "all-MiniLM-L6-v2"\nfolder = "{settings.models_dir}"\n'
+        '[upstream]\nbase_url = "http://127.0.0.1:9/v1"\napi_key_env = ""\n'
+    )
+    monkeypatch.setenv("APPRENTICE_HOME", str(settings.home))
+    monkeypatch.setenv("HERMES_HOME", str(settings.hermes_home))
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = run(arguments)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def new_session_db(settings: Settings) -> None:
+    from hermes_state import SessionDB
+
+    SessionDB(settings.hermes_home / "state.db").close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("candidates",),
+        ("specialists",),
+        ("specialists", "list"),
+        ("roi",),
+        ("outbox",),
+        ("models", "list"),
+        ("report",),
+        ("doctor",),
+        ("explain", "which label fits this?"),
+    ],
+    ids=" ".join,
+)
+def test_every_reading_command_prints_json(apprentice: Command, command: tuple[str, ...]) -> None:
+    code, output, errors = apprentice(*command, "--json")
+    assert code in (0, 1), errors
+    json.loads(output)
+
+
+def test_without_a_session_database_observe_says_where_it_looked(
+    apprentice: Command, settings: Settings
+) -> None:
+    code, _, errors = apprentice("observe")
+    assert code == 1
+    assert str(settings.hermes_home) in errors
+    assert "HERMES_HOME" in errors
+
+
+def test_an_empty_session_database_gives_nothing(apprentice: Command, settings: Settings) -> None:
+    new_session_db(settings)
+    code, output, errors = apprentice("observe", "--json")
+    assert (code, errors) == (0, "")
+    assert json.loads(output)["default"]["new"] == 0
+
+
+def test_a_foreign_database_is_refused_by_name(apprentice: Command, settings: Settings) -> None:
+    with sqlite3.connect(settings.hermes_home / "state.db") as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.close()
+    code, _, errors = apprentice("observe")
+    assert code == 1
+    assert "not a Hermes session database" in errors
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(
+    apprentice: Command, settings: Settings
+) -> None:
+    path = settings.hermes_home / "state.db"
+    path.write_bytes(b"notes" * 1_000)
+    code, _, errors = apprentice("observe")
+    assert code == 1
+    assert "state.db" in errors
+    assert path.read_bytes() == b"notes" * 1_000
+
+
+def test_a_locked_session_database_asks_to_try_again(
+    apprentice: Command, settings: Settings
+) -> None:
+    new_session_db(settings)
+    holder = sqlite3.connect(settings.hermes_home / "state.db", isolation_level=None)
+    holder.execute("PRAGMA journal_mode=DELETE")
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        code, _, errors = apprentice("observe")
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+    assert code == 1
+    assert "locked" in errors
+    assert "again" in errors
+
+
+def test_without_eligible_exchanges_the_report_says_so_and_detect_finds_nothing(
+    apprentice: Command, settings: Settings
+) -> None:
+    new_session_db(settings)
+    assert apprentice("observe")[0] == 0
+    code, output, _ = apprentice("report")
+    assert code == 0
+    assert "Patterns in 0 exchanges: none." in output
+    code, output, _ = apprentice("detect")
+    assert code == 0
+    assert "0 new patterns" in output
+
+
+def test_the_report_changes_nothing(apprentice: Command, settings: Settings) -> None:
+    with Database(settings.database_path) as database:
+        before = database.read("SELECT name, sql FROM sqlite_master ORDER BY name")
+        counts = [database.read(f"SELECT COUNT(*) FROM {t}")[0][0] for t in ("patterns", "outbox")]
+    assert apprentice("report", "--json")[0] == 0
+    with Database(settings.database_path) as database:
+        assert database.read("SELECT name, sql FROM sqlite_master ORDER BY name") == before
+        after = [database.read(f"SELECT COUNT(*) FROM {t}")[0][0] for t in ("patterns", "outbox")]
+    assert after == counts
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("reply", "make it so"), "was not understood"),
+        (("reply", "train gc-dead"), "There is no proposal gc-dead"),
+        (("reply", "train"), "Nothing waits for a decision"),
+        (("reply", "demote nobody"), "There is no specialist 'nobody'"),
+        (("specialists", "show", "nobody"), "There is no specialist 'nobody'"),
+        (("specialists", "show", "../../etc"), "There is no specialist"),
+        (("tick", "--retry", "nobody"), "is not a specialist that failed or waits"),
+        (("models", "pull", "no-such-model"), "no-such-model"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_advice(
+    apprentice: Command, command: tuple[str, ...], said: str
+) -> None:
+    code, output, errors = apprentice(*command)
+    assert code == 1
+    assert said in errors
+    assert "Traceback" not in output + errors
+
+
+def test_a_wrong_setting_exits_with_2(apprentice: Command, settings: Settings) -> None:
+    (settings.home / "settings.toml").write_text("[gate]\nmin_gain = 7\n")
+    code, _, errors = apprentice("candidates")
+    assert code == 2
+    assert "gate.min_gain" in errors
+
+
+def test_the_doctor_fails_and_says_what_to_do(apprentice: Command) -> None:
+    code, output, _ = apprentice("doctor", "--json")
+    findings = {item[0]: item for item in json.loads(output)}
+    assert code == 1
+    assert findings["sessions"][1] is False
+    assert "HERMES_HOME" in " ".join(map(str, findings["sessions"]))
+    assert findings["upstream"][1] is False
+    assert findings["database"][1] is True
