@@ -1,4 +1,4 @@
-"""Scheduled by Hermes (no agent): move every approved specialist one step along."""
+"""Scheduled by Hermes (no agent): move every approved specialist along."""
 
 from hermes_apprentice.interfaces.cron_jobs import tick
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import platformdirs
@@ -117,3 +120,15 @@ def make_candidate() -> Callable[..., Candidate]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def stage() -> ModuleType:
+    """The real gateway between two fake ends; see ``fake_gateway.py`` beside this file."""
+    path = Path(__file__).with_name("fake_gateway.py")
+    spec = importlib.util.spec_from_file_location("fake_gateway", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

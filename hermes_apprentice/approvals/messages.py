@@ -6,10 +6,14 @@ keywords that the detector has sanitised.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
 from hermes_apprentice.domain.money import dollars
-from hermes_apprentice.domain.pattern import Candidate, Forecast, Pattern
+from hermes_apprentice.domain.pattern import Candidate, CandidateState, Forecast, Pattern
+from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind, Shape, ShapeKind
+from hermes_apprentice.domain.specialist import Specialist, Stage
 
 LONGEST = 1_000
 """Characters in a message, so that it fits every platform."""
@@ -54,9 +58,46 @@ def details(candidate: Candidate) -> str:
     return _limited("\n".join(lines))
 
 
-def training_queued(candidate_id: str, slug: str) -> str:
+def training_queued(candidate_id: str, slug: str, who: str) -> str:
     """Return the confirmation of a yes."""
-    return f"{candidate_id} is accepted: '{slug}' will be trained at the next tick."
+    return _limited(f"{candidate_id} is accepted by {who}: '{slug}' is trained at the next tick.")
+
+
+def skipped(candidate_id: str, who: str) -> str:
+    """Return the confirmation of a no."""
+    return _limited(f"{candidate_id} is skipped by {who}.")
+
+
+def candidate_list(candidates: Sequence[Candidate]) -> str:
+    """Return the candidates, one line each, the open ones first."""
+    if not candidates:
+        return "Nothing was proposed yet."
+    order = sorted(candidates, key=lambda one: one.state is not CandidateState.OPEN)
+    return _limited(
+        "\n".join(
+            [
+                "Proposed:",
+                *(f"{one.candidate_id} ({one.state}) {pattern_line(one.pattern)}" for one in order),
+            ]
+        )
+    )
+
+
+def specialist_list(
+    specialists: Sequence[tuple[Specialist, Rollout | None, int, int]],
+) -> str:
+    """Return the specialists, one line each: stage, share, agreement (compared, agreed)."""
+    if not specialists:
+        return "There is no specialist yet."
+    lines = ["Specialists:"]
+    for one, rollout, compared, agreed in specialists:
+        if rollout is None:
+            lines.append(f"{one.slug}: {one.step}")
+            continue
+        share = f" at {rollout.share:.0%}" if rollout.stage is Stage.CANARY else ""
+        seen = f", {agreed} of {compared} answers equal the upstream's" if compared else ""
+        lines.append(f"{one.slug} version {rollout.version}: {rollout.stage}{share}{seen}")
+    return _limited("\n".join(lines))
 
 
 def verdict_message(slug: str, verdict: Verdict) -> str:

@@ -2,55 +2,135 @@
 
 Standard output is delivered to the operator word for word and silence is
 silence, so nothing is printed unless somebody should read it. An exit code
-other than 0 becomes an alert.
+other than 0 becomes an alert. Detection and ticks may take an hour: they run in
+a child that outlives the scheduler's call, and what becomes of them is told by
+this call if they are quick, by the next one if not.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
-from hermes_apprentice.approvals.desk import deliver
-from hermes_apprentice.errors import ApprenticeError, LeaseHeldError
-from hermes_apprentice.pipeline import Pipeline, open_pipeline
-from hermes_apprentice.settings import load_settings
+from hermes_apprentice.errors import ApprenticeError
+from hermes_apprentice.interfaces.background import Job, finish, last_ending, start, wait
+from hermes_apprentice.settings import Settings, load_settings
 from hermes_apprentice.storage.database import Database
 
+PATIENCE = 10.0
+"""Seconds for which a scheduled call waits for its child."""
 
-def detect() -> int:
+DETECT = Job(name="detect", module=__name__)
+TICK = Job(name="tick", module=__name__)
+
+_WEEK = 7 * 86_400.0
+
+
+def detect(patience: float = PATIENCE) -> int:
     """Read new sessions and look for patterns."""
-
-    def work(pipeline: Pipeline) -> None:
-        pipeline.observe()
-        pipeline.detect()
-
-    return _run(work)
+    return _edge(lambda settings: _in_background(settings, DETECT, patience))
 
 
-def tick() -> int:
-    """Take every approved specialist one step further."""
-    return _run(lambda pipeline: pipeline.tick())
+def tick(patience: float = PATIENCE) -> int:
+    """Take every approved specialist as far as it gets."""
+    return _edge(lambda settings: _in_background(settings, TICK, patience))
 
 
 def outbox() -> int:
     """Print the waiting messages; Hermes delivers what is printed."""
 
-    def work(pipeline: Pipeline) -> None:
-        deliver(
-            pipeline.shop.database, lambda key, text: print(text, flush=True), pipeline.shop.clock()
-        )
+    def work(settings: Settings) -> int:
+        from hermes_apprentice.approvals.outbox import deliver
 
-    return _run(work)
+        printed = 0
 
+        def show(key: str, text: str) -> None:
+            nonlocal printed
+            print(f"\n{text}" if printed else text, flush=True)
+            printed += 1
 
-def _run(work: Callable[[Pipeline], object]) -> int:
-    try:
-        settings = load_settings()
         with Database(settings.database_path) as database:
-            work(open_pipeline(settings, database))
-    except LeaseHeldError:
-        return 0  # the run before this one is still at it
+            deliver(database, show, time.time())
+        return 0
+
+    return _edge(work)
+
+
+def digest() -> int:
+    """Write the week's digest into the outbox, once a week, if there is anything to say."""
+
+    def work(settings: Settings) -> int:
+        from hermes_apprentice.interfaces.cron_digest import digest_of
+        from hermes_apprentice.storage.approvals import add_message
+
+        now = time.time()
+        with Database(settings.database_path) as database:
+            text = digest_of(database, settings, now - _WEEK, now)
+            if text is not None:
+                week = datetime.fromtimestamp(now, UTC).strftime("%G-W%V")
+                with database.transaction() as connection:
+                    add_message(connection, "digest", f"digest:{week}", text, now)
+        return 0
+
+    return _edge(work)
+
+
+def _in_background(settings: Settings, job: Job, patience: float) -> int:
+    code = _tell_last(settings, job)
+    child = start(settings, job)
+    if child is None or not wait(child, patience):
+        return code
+    return max(code, _tell_last(settings, job))
+
+
+def _tell_last(settings: Settings, job: Job) -> int:
+    """Report a run that failed: to Hermes' history at once, to the operator once a day."""
+    ending = last_ending(settings, job)
+    if ending is None or ending.ok:
+        return 0
+    from hermes_apprentice.storage.approvals import add_message
+
+    text = f"The scheduled job '{job.name}' failed: {ending.message}"
+    now = time.time()
+    day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
+    print(f"apprentice: {text}", file=sys.stderr)
+    with Database(settings.database_path) as database, database.transaction() as connection:
+        add_message(connection, "schedule", f"job-failed:{job.name}:{day}", text, now)
+    return 1
+
+
+def _edge(work: Callable[[Settings], int]) -> int:
+    try:
+        return work(load_settings())
     except ApprenticeError as error:
         print(f"apprentice: {error}", file=sys.stderr)
         return 1
-    return 0
+
+
+def _child(name: str) -> int:
+    """Do a job's work; the process that ``start`` has started."""
+    from hermes_apprentice.pipeline import open_pipeline
+
+    settings = load_settings()
+
+    def look() -> None:
+        with Database(settings.database_path) as database:
+            pipeline = open_pipeline(settings, database)
+            pipeline.observe()
+            pipeline.detect()
+
+    def move() -> None:
+        with Database(settings.database_path) as database:
+            pipeline = open_pipeline(settings, database)
+            while pipeline.tick().pending:
+                pass
+
+    if name == DETECT.name:
+        return finish(settings, DETECT, look)
+    return finish(settings, TICK, move)
+
+
+if __name__ == "__main__":
+    sys.exit(_child(sys.argv[1]))

@@ -1,68 +1,53 @@
-"""The MCP server that Hermes' agent talks to. Reading only: nothing here decides or spends.
+"""The MCP server that Hermes' agent talks to: ``apprentice-mcp``.
 
-The only module that imports ``mcp``; SDK 1.26 and 2.x name their server class differently.
+Tools that read, and tools that ask the operator. Started for every session of
+Hermes, so nothing heavy is imported before a tool needs it.
 """
 
 from __future__ import annotations
 
-import time
-from typing import Any
+import argparse
+import sys
+from collections.abc import Sequence
 
-from pydantic import TypeAdapter
-
-from hermes_apprentice.ledger.roi import roi as account
-from hermes_apprentice.pipeline import open_pipeline
+from hermes_apprentice.errors import ApprenticeError
+from hermes_apprentice.interfaces.mcp_acting import ACTING
+from hermes_apprentice.interfaces.mcp_catalogue import Tool
+from hermes_apprentice.interfaces.mcp_reading import READING
 from hermes_apprentice.settings import load_settings
-from hermes_apprentice.storage.database import Database
-from hermes_apprentice.storage.patterns import PatternStore
 
-_DAY = 86_400.0
-
-
-def list_candidates() -> Any:
-    """List the patterns proposed for training, with evidence and forecast."""
-    with Database(load_settings().database_path) as database, database.transaction() as connection:
-        return _plain(PatternStore(connection).candidates())
+TOOLS = (*READING, *ACTING)
+"""Everything that can be offered."""
 
 
-def list_specialists() -> Any:
-    """List the specialists with their step, stage and share of traffic."""
-    settings = load_settings()
-    with Database(settings.database_path) as database:
-        return _plain(open_pipeline(settings, database).specialists())
+def offered(read_only: bool) -> tuple[Tool, ...]:
+    """Return the tools to offer."""
+    return READING if read_only else TOOLS
 
 
-def roi(days: float = 30) -> Any:
-    """Tell what specialists saved and cost in the last days; amounts in micro-dollars."""
-    now = time.time()
-    with Database(load_settings().database_path) as database:
-        return _plain(account(database, now - days * _DAY, now))
-
-
-TOOLS = (list_candidates, list_specialists, roi)
-"""What the server offers."""
-
-
-def build_server() -> Any:
-    """Return the server with its tools, from whichever SDK is installed."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve on standard input and output, or over HTTP on this machine."""
+    parser = argparse.ArgumentParser(prog="apprentice-mcp", description=main.__doc__)
+    parser.add_argument(
+        "--http", type=int, metavar="PORT", help="serve at http://127.0.0.1:PORT/mcp; 0: a free one"
+    )
+    parser.add_argument("--read-only", action="store_true", help="offer only tools that read")
+    options = parser.parse_args(arguments)
     try:
-        from mcp.server.fastmcp import FastMCP as Server
-    except ImportError:  # SDK 2.x
-        from mcp.server import MCPServer as Server  # type: ignore[attr-defined,no-redef]
-    server = Server("apprentice")
-    for tool in TOOLS:
-        server.add_tool(tool)
-    return server
+        from hermes_apprentice.interfaces.mcp_sdk import serve_http, serve_stdio
 
-
-def main() -> None:
-    """Serve on standard input and output until it closes."""
-    build_server().run()
-
-
-def _plain(value: Any) -> Any:
-    return TypeAdapter(Any).dump_python(value, mode="json")
+        tools = offered(options.read_only or load_settings().mcp.read_only)
+        if options.http is None:
+            serve_stdio(tools)
+        else:
+            serve_http(tools, options.http)
+    except ApprenticeError as error:
+        print(f"apprentice-mcp: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        pass
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -226,10 +226,10 @@ class Pipeline:
             desk.decide(connection, proposal, reply.action is Action.TRAIN, who, now)
             if reply.action is Action.SKIP:
                 store.set_candidate_state(candidate.candidate_id, CandidateState.SKIPPED)
-                return f"{candidate.candidate_id} is skipped."
+                return messages.skipped(candidate.candidate_id, who)
             store.set_candidate_state(candidate.candidate_id, CandidateState.APPROVED)
             save_specialist(connection, _new_specialist(candidate, now))
-            text = messages.training_queued(candidate.candidate_id, candidate.pattern.slug)
+            text = messages.training_queued(candidate.candidate_id, candidate.pattern.slug, who)
             add_message(connection, candidate.candidate_id, f"accepted:{proposal.nonce}", text, now)
             return text
 

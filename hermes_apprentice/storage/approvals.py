@@ -154,18 +154,26 @@ def claim_next(
     return Claimed(_message(row), row["holder"] is not None)
 
 
-def claim_key(
-    connection: sqlite3.Connection, key: str, holder: str, now: float, *, lease: float
-) -> OutboxMessage | None:
-    """Take one message by its key, wherever it stands in its topic, unless another holds it."""
+def claim_text(
+    connection: sqlite3.Connection, text: str, holder: str, now: float, *, lease: float
+) -> int | None:
+    """Take the newest waiting message with these very words, unless another holds it.
+
+    Returns:
+        Its number, or ``None``.
+    """
     row = connection.execute(
-        "SELECT * FROM outbox WHERE key = ? AND delivered_at IS NULL AND held_until <= ?",
-        (key, now),
+        """
+        SELECT message_id FROM outbox
+        WHERE text = ? AND delivered_at IS NULL AND held_until <= ?
+        ORDER BY message_id DESC LIMIT 1
+        """,
+        (text, now),
     ).fetchone()
     if row is None:
         return None
     _hold(connection, row["message_id"], holder, now + lease)
-    return _message(row)
+    return int(row["message_id"])
 
 
 def mark_delivered(connection: sqlite3.Connection, message_id: int, now: float) -> None:

@@ -1,0 +1,149 @@
+"""Looks at the machine and at the Hermes on it. Reads only; starts short commands.
+
+What cannot be found out is reported as not there: a probe that fails never stops
+the setup.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hermes_apprentice.errors import ConfigError
+from hermes_apprentice.interfaces.install.wishes import HermesFacts, Machine, ProviderFacts
+from hermes_apprentice.settings import child_environment
+
+KNOWN_HERMES = "0.19."
+"""Versions that this release was tested with."""
+
+_SECONDS = 60
+_EXEC_LINE = re.compile(r"""exec'?\s+"?(/[^"\n]+?)"?\s+"\$0\"""")
+_PROBE = """
+import importlib.util as u, json, sys
+from importlib import metadata
+def has(name):
+    try:
+        return u.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+def version():
+    try:
+        return metadata.version("hermes-agent")
+    except metadata.PackageNotFoundError:
+        return ""
+facts = {"version": version(), "mcp": has("mcp"), "messaging": has("telegram"),
+         "apprentice": has("hermes_apprentice"), "provider": None}
+try:
+    from providers import get_provider_profile
+    p = get_provider_profile(sys.argv[1])
+    if p is not None:
+        facts["provider"] = [p.base_url, p.api_mode, p.auth_type, list(p.env_vars)]
+except Exception:
+    pass
+print(json.dumps(facts))
+"""
+
+
+def examine_machine(home: Path) -> Machine:
+    """Return what this machine has.
+
+    Args:
+        home: Where disk space is needed; need not exist yet.
+    """
+    place = home
+    while not place.exists():
+        place = place.parent
+    gpus = _output(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"])
+    return Machine(
+        gpus=tuple(line.strip() for line in gpus.splitlines() if line.strip()),
+        kvm=os.access("/dev/kvm", os.R_OK | os.W_OK),
+        docker=_output(["docker", "version", "--format", "{{.Server.Version}}"]).strip(),
+        free_bytes=shutil.disk_usage(place).free,
+        user_services=bool(_output(["systemctl", "--user", "show", "-p", "Version", "--value"])),
+    )
+
+
+def find_hermes(hermes_home: Path, provider: str = "auto") -> HermesFacts:
+    """Return the Hermes that is installed here, first the one beside this very package.
+
+    Args:
+        hermes_home: Its home, so that its own plugins and settings are seen.
+        provider: The provider to ask its list about.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    beside = Path(sys.executable).with_name("hermes")
+    found = str(beside) if beside.is_file() else shutil.which("hermes")
+    if found is None:
+        raise ConfigError(
+            "The command 'hermes' is not found. Install Hermes Agent, or add its folder to PATH."
+        )
+    command = Path(found)
+    python = interpreter_of(command)
+    said: dict[str, object] = {}
+    if python is not None:
+        text = _output([str(python), "-c", _PROBE, provider], HERMES_HOME=str(hermes_home))
+        try:
+            said = json.loads(text.strip().splitlines()[-1])
+        except (ValueError, IndexError):
+            said = {}
+    listed = said.get("provider")
+    facts = None
+    if isinstance(listed, list) and len(listed) == 4:
+        facts = ProviderFacts(
+            base_url=str(listed[0]),
+            api_mode=str(listed[1]),
+            auth_type=str(listed[2]),
+            env_vars=tuple(str(name) for name in listed[3]),
+        )
+    return HermesFacts(
+        command=command,
+        python=python,
+        version=str(said.get("version") or ""),
+        has_apprentice=bool(said.get("apprentice")),
+        has_mcp=bool(said.get("mcp")),
+        has_messaging=bool(said.get("messaging")),
+        provider=facts,
+    )
+
+
+def interpreter_of(command: Path) -> Path | None:
+    """Return the interpreter that an installed Python command runs with."""
+    try:
+        head = command.read_bytes()[:4_096].decode("utf-8", errors="replace")
+    except OSError:
+        return None
+    first = head.split("\n", 1)[0]
+    candidates = [first[2:].strip()] if first.startswith("#!") and "python" in first else []
+    # Where the path is long or has spaces, pip writes a shell line that starts the interpreter.
+    candidates += _EXEC_LINE.findall(head)
+    candidates.append(str(command.resolve().with_name("python")))
+    for name in candidates:
+        if Path(name).is_file() and os.access(name, os.X_OK):
+            return Path(name)
+    return None
+
+
+def _output(command: Sequence[str], **changes: str) -> str:
+    """Return what a command prints, or nothing where it fails."""
+    try:
+        done = subprocess.run(
+            list(command),
+            env=child_environment(**changes),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""

@@ -1,0 +1,369 @@
+"""Works out what a setup has to change, as values. Pure: no I/O, nothing is changed.
+
+A plan that is empty means that everything is in place already.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from hermes_apprentice.assets import asset_dir
+from hermes_apprentice.errors import ConfigError
+from hermes_apprentice.interfaces.install.edits import (
+    Edit,
+    apply_edits,
+    edit_of,
+    revert_edits,
+)
+from hermes_apprentice.interfaces.install.receipt import (
+    JobRecord,
+    Receipt,
+    as_edit,
+    as_record,
+    digest,
+)
+from hermes_apprentice.interfaces.install.scheduler import matching
+from hermes_apprentice.interfaces.install.survey import ProfileState
+from hermes_apprentice.interfaces.install.upstream import (
+    OUR_NAME,
+    RealUpstream,
+    model_settings,
+)
+from hermes_apprentice.interfaces.install.wishes import HermesFacts
+from hermes_apprentice.interfaces.install.yaml_text import ABSENT, read_yaml, value_at
+from hermes_apprentice.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileChange:
+    """One file, before and after."""
+
+    path: Path
+    """Which file."""
+
+    before: bytes | None
+    """Its content now; ``None`` where there is none."""
+
+    after: bytes | None
+    """Its content then; ``None`` removes it."""
+
+
+class Act(StrEnum):
+    """What is done to a job of Hermes' scheduler."""
+
+    CREATE = "create"
+    """Made."""
+
+    EDIT = "edit"
+    """Brought up to date."""
+
+    REMOVE = "remove"
+    """Removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobChange:
+    """One job of Hermes' scheduler."""
+
+    act: Act
+    """What is done."""
+
+    job: JobRecord
+    """To which job."""
+
+
+class Step(StrEnum):
+    """Work that is more than writing a file; the value says it in words."""
+
+    KEYS = "make the signing key"
+    EMBEDDER = "fetch the embedder (91 MB) and check its sha256"
+    TRAINING = "make the training environment (torch; about 1 GB)"
+    START = "start the sidecar as a systemd user service, now and at every login"
+    STOP = "stop the sidecar's systemd user service"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfilePlan:
+    """What changes for one profile of Hermes."""
+
+    name: str
+    """Its name."""
+
+    home: Path
+    """Its folder."""
+
+    files: tuple[FileChange, ...] = ()
+    """Files in it."""
+
+    jobs: tuple[JobChange, ...] = ()
+    """Jobs of its scheduler."""
+
+    backup: bytes | None = None
+    """What is to be kept as the configuration as it was before."""
+
+    receipt: Receipt | None = None
+    """What is to be kept about this; ``None`` after an uninstall."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing changes."""
+        return not self.files and not self.jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that changes."""
+
+    own: tuple[FileChange, ...] = ()
+    """Files of Apprentice, and its systemd unit."""
+
+    steps: tuple[Step, ...] = ()
+    """Work that is more than writing a file."""
+
+    profiles: tuple[ProfilePlan, ...] = ()
+    """Changes in Hermes."""
+
+    warnings: tuple[str, ...] = ()
+    """What the operator should know before agreeing."""
+
+    notes: tuple[str, ...] = ()
+    """What is left to do by hand."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing changes."""
+        return not self.own and not self.steps and all(one.empty for one in self.profiles)
+
+
+def sidecar_url(settings: Settings) -> str:
+    """Return the OpenAI endpoint of the sidecar.
+
+    Raises:
+        ConfigError: Its port is not fixed.
+    """
+    host, port = settings.server.host, settings.server.port
+    if port == 0:
+        raise ConfigError("server.port is 0 (any free port); Hermes needs a fixed one.")
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
+
+
+def plan_profile(
+    state: ProfileState,
+    upstream: RealUpstream,
+    settings: Settings,
+    hermes: HermesFacts,
+    jobs: Sequence[JobRecord],
+) -> ProfilePlan:
+    """Work out what changes for one profile.
+
+    Args:
+        state: The profile as it is.
+        upstream: The endpoint that it uses today.
+        settings: Apprentice's settings.
+        hermes: The Hermes that is installed.
+        jobs: Jobs that its scheduler is to have.
+
+    Raises:
+        ConfigError: Something of our name is there that is not ours, or cannot be edited.
+    """
+    old = state.receipt
+    edits = [as_edit(record) for record in old.edits] if old is not None else []
+    before = original_text(state)
+    refuse_foreign(state, read_yaml(before, str(state.home / "config.yaml")))
+    wanted = wanted_edits(read_yaml(before, "config.yaml"), upstream, settings, hermes)
+    files: list[FileChange] = []
+    data = state.parsed()
+    if all(edit.holds(data) for edit in wanted) and _same_places(edits, wanted):
+        after = state.config or b""
+        backup = state.backup
+    else:
+        edits = wanted
+        after = apply_edits(before, wanted).encode()
+        backup = before.encode() if old is not None or state.config is not None else None
+        files.append(FileChange(path=state.config_path, before=state.config, after=after))
+    env_text = old.env_text if old is not None else ""
+    if env_text not in _env_text(state) or not env_text:
+        env_text = _addition(state, settings.home)
+        if env_text:
+            content = (_env_text(state) + env_text).encode()
+            files.append(FileChange(path=state.env_path, before=state.env, after=content))
+    scripts = {job.script: script_content(job.script, hermes) for job in jobs}
+    for name, content in scripts.items():
+        present = state.scripts.get(name)
+        if present != content:
+            path = state.home / "scripts" / name
+            files.append(FileChange(path=path, before=present, after=content))
+    receipt = Receipt(
+        profile=state.name,
+        home=str(state.home),
+        had_config=old.had_config if old is not None else state.config is not None,
+        config_sha256=digest(after),
+        edits=tuple(as_record(edit) for edit in edits),
+        had_env=old.had_env if old is not None else state.env is not None,
+        env_text=env_text,
+        scripts={name: digest(content) for name, content in scripts.items()},
+        jobs=tuple(jobs),
+    )
+    return ProfilePlan(
+        name=state.name,
+        home=state.home,
+        files=tuple(files),
+        jobs=_job_changes(state, jobs),
+        backup=backup,
+        receipt=receipt,
+    )
+
+
+def original_text(state: ProfileState) -> str:
+    """Return the configuration without our edits, and with what the user changed since."""
+    old = state.receipt
+    if old is None or state.config is None:
+        return state.text
+    if digest(state.config) == old.config_sha256 and state.backup is not None:
+        return state.backup.decode("utf-8")
+    return revert_edits(state.text, [as_edit(record) for record in old.edits]).text
+
+
+def refuse_foreign(state: ProfileState, config: dict[str, Any]) -> None:
+    """Stop where something of our name is not ours.
+
+    Args:
+        state: The profile.
+        config: Its configuration without our edits.
+
+    Raises:
+        ConfigError: There is such a thing.
+    """
+    found = [
+        ".".join(path)
+        for path in (("providers", OUR_NAME), ("mcp_servers", OUR_NAME))
+        if value_at(config, path) is not ABSENT
+    ]
+    custom = config.get("custom_providers")
+    if isinstance(custom, list) and any(
+        isinstance(item, dict) and item.get("name") == OUR_NAME for item in custom
+    ):
+        found.append("custom_providers")
+    if state.has_plugin_folder:
+        found.append(f"plugins/{OUR_NAME}")
+    ours = state.receipt.scripts if state.receipt is not None else {}
+    shipped = {path.name: path.read_bytes() for path in asset_dir("cron").glob("*.py")}
+    found += [
+        f"scripts/{name}"
+        for name, content in state.scripts.items()
+        if name in shipped and content != shipped[name] and digest(content) != ours.get(name)
+    ]
+    if found:
+        raise ConfigError(
+            f"The profile '{state.name}' of Hermes has something called '{OUR_NAME}' that this "
+            f"setup did not make: {', '.join(found)} in {state.home}. It is not touched. Rename or "
+            "remove it, then run the command again."
+        )
+
+
+def wanted_edits(
+    config: dict[str, Any], upstream: RealUpstream, settings: Settings, hermes: HermesFacts
+) -> list[Edit]:
+    """Return the edits that a configuration without ours needs."""
+    section = model_settings(config)
+    edits: list[Edit] = []
+    if isinstance(config.get("model"), str) or "model" not in config or config["model"] is None:
+        after = {"provider": OUR_NAME, "default": upstream.model}
+        edits.append(edit_of(config, ("model",), after))
+    else:
+        edits.append(edit_of(config, ("model", "provider"), OUR_NAME))
+        if upstream.model not in (section.get(key) for key in ("default", "model", "name")):
+            edits.append(edit_of(config, ("model", "default"), upstream.model))
+        for key in ("base_url", "api_key", "key_env", "api_key_env", "api_mode"):
+            if key in section:  # it is the real provider's, and would be used for ours
+                edits.append(edit_of(config, ("model", key), ABSENT))
+    entry = {"name": OUR_NAME, "base_url": sidecar_url(settings), "api_key": "unused"}
+    edits.append(edit_of(config, ("providers", OUR_NAME), entry))
+    edits.append(_fallback(config, upstream))
+    disabled = value_at(config, ("plugins", "disabled"))
+    if hermes.has_apprentice and not (isinstance(disabled, list) and OUR_NAME in disabled):
+        edits.append(edit_of(config, ("plugins", "enabled"), OUR_NAME, item=True))
+    edits.append(edit_of(config, ("mcp_servers", OUR_NAME), _mcp_entry(settings)))
+    for folder in (settings.skills_dir, asset_dir("skills")):
+        edits.append(edit_of(config, ("skills", "external_dirs"), str(folder), item=True))
+    return [edit for edit in edits if not edit.holds(config)]
+
+
+def _fallback(config: dict[str, Any], upstream: RealUpstream) -> Edit:
+    """Let Hermes ask the real upstream first when the sidecar is down."""
+    if config.get("fallback_providers"):
+        return edit_of(config, ("fallback_providers",), upstream.fallback, item=True)
+    if config.get("fallback_model"):
+        # Hermes tries this list before the entry or entries that the user has.
+        return edit_of(config, ("fallback_providers",), upstream.fallback, item=True)
+    return edit_of(config, ("fallback_model",), upstream.fallback)
+
+
+def _mcp_entry(settings: Settings) -> dict[str, Any]:
+    path = asset_dir("mcp_server") / "config.yaml"
+    shipped = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    entry = dict(value_at(shipped, ("mcp_servers", OUR_NAME)))
+    environment = {
+        "APPRENTICE_HOME": str(settings.home),
+        "HERMES_HOME": str(settings.hermes_home),
+    }
+    return entry | {"command": sys.executable, "env": {**entry.get("env", {}), **environment}}
+
+
+def script_content(name: str, hermes: HermesFacts) -> bytes:
+    """Return a script for Hermes' scheduler, which runs it with Hermes' own interpreter."""
+    path = asset_dir("cron") / name
+    if hermes.has_apprentice:
+        return path.read_bytes()
+    command = json.dumps([sys.executable, str(path)], ensure_ascii=False)
+    return (
+        '"""Scheduled by Hermes (no agent): handed to the environment that has Apprentice."""\n\n'
+        f"import os\n\nCOMMAND = {command}\n"
+        'if __name__ == "__main__":\n    os.execv(COMMAND[0], COMMAND)\n'
+    ).encode()
+
+
+def _job_changes(state: ProfileState, jobs: Sequence[JobRecord]) -> tuple[JobChange, ...]:
+    changes: list[JobChange] = []
+    known = {job.name: job for job in (state.receipt.jobs if state.receipt else ())}
+    for job in jobs:
+        if matching(state.jobs, job) is None:
+            foreign = [other for other in state.jobs if other.name == job.name]
+            if foreign:
+                raise ConfigError(
+                    f"Hermes has a job called '{job.name}' that runs something else "
+                    f"({foreign[0].script or 'the agent'}). It is not touched. Rename or remove "
+                    "it, then run the command again."
+                )
+            changes.append(JobChange(act=Act.CREATE, job=job))
+        elif job.name in known and known[job.name] != job:
+            changes.append(JobChange(act=Act.EDIT, job=job))
+    return tuple(changes)
+
+
+def _same_places(edits: Sequence[Edit], wanted: Sequence[Edit]) -> bool:
+    """Whether nothing that was ours is no longer wanted."""
+    return {(edit.path, repr(edit.after)) for edit in edits} == {
+        (edit.path, repr(edit.after)) for edit in wanted
+    }
+
+
+def _env_text(state: ProfileState) -> str:
+    return (state.env or b"").decode("utf-8", errors="surrogateescape")
+
+
+def _addition(state: ProfileState, home: Path) -> str:
+    """Return the line that tells plugin and jobs where Apprentice's home is.
+
+    Hermes can give its children another HOME, so the place is written down.
+    """
+    if "APPRENTICE_HOME" in state.variables():
+        return ""
+    start = "\n" if state.env and not state.env.endswith(b"\n") else ""
+    return f"{start}APPRENTICE_HOME={json.dumps(str(home), ensure_ascii=False)}\n"

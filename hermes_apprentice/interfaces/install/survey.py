@@ -1,0 +1,230 @@
+"""Reads everything that a plan depends on: Hermes' files and our own. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hermes_apprentice.embedding.store import ModelStore
+from hermes_apprentice.errors import ApprenticeError, ConfigError
+from hermes_apprentice.interfaces.install.receipt import (
+    Receipt,
+    backup_path,
+    read_receipt,
+)
+from hermes_apprentice.interfaces.install.scheduler import Job, read_jobs
+from hermes_apprentice.interfaces.install.service import unit_path
+from hermes_apprentice.interfaces.install.yaml_text import read_yaml
+from hermes_apprentice.settings import Settings
+from hermes_apprentice.trainer.environment import find_train_python
+
+DEFAULT_PROFILE = "default"
+"""Hermes' root home, as opposed to the homes below ``profiles``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileState:
+    """One profile of Hermes as it is now."""
+
+    name: str
+    """Its name."""
+
+    home: Path
+    """Its folder."""
+
+    config: bytes | None
+    """config.yaml, or ``None`` where there is none."""
+
+    env: bytes | None
+    """.env, or ``None`` where there is none."""
+
+    scripts: dict[str, bytes]
+    """Scripts for its scheduler, by name."""
+
+    jobs: tuple[Job, ...]
+    """Jobs of its scheduler."""
+
+    has_plugin_folder: bool
+    """Whether somebody put a plugin of our name into its folder of plugins."""
+
+    receipt: Receipt | None
+    """What an earlier setup did to it."""
+
+    backup: bytes | None
+    """config.yaml as it was before that."""
+
+    @property
+    def config_path(self) -> Path:
+        """Where config.yaml lies; behind a link, the file it leads to."""
+        return (self.home / "config.yaml").resolve()
+
+    @property
+    def env_path(self) -> Path:
+        """Where .env lies."""
+        return (self.home / ".env").resolve()
+
+    @property
+    def text(self) -> str:
+        """The configuration's text.
+
+        Raises:
+            ConfigError: It is not UTF-8.
+        """
+        return decoded(self.config or b"", self.home / "config.yaml")
+
+    def parsed(self) -> dict[str, object]:
+        """Return the configuration.
+
+        Raises:
+            ConfigError: It cannot be parsed.
+        """
+        return read_yaml(self.text, str(self.home / "config.yaml"))
+
+    def variables(self) -> frozenset[str]:
+        """Return the names of the variables that .env sets."""
+        names = set()
+        for line in (self.env or b"").decode("utf-8", errors="replace").splitlines():
+            name, sign, value = line.strip().removeprefix("export ").partition("=")
+            if sign and value.strip() and not name.startswith("#"):
+                names.add(name.strip())
+        return frozenset(names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnState:
+    """Apprentice's own home as it is now."""
+
+    settings: bytes | None
+    """settings.toml."""
+
+    upstream_env: bytes | None
+    """upstream.env, which holds a key that stood in Hermes' configuration."""
+
+    has_keys: bool
+    """Whether there is a signing key."""
+
+    has_embedder: bool
+    """Whether the embedder is in the model store."""
+
+    has_training: bool
+    """Whether there is a training environment."""
+
+    unit_path: Path
+    """Where the systemd unit goes."""
+
+    unit: bytes | None
+    """The systemd unit."""
+
+
+def survey_profiles(settings: Settings, names: Sequence[str]) -> list[ProfileState]:
+    """Read the profiles of a Hermes.
+
+    Raises:
+        ConfigError: One does not exist, or one of its files cannot be read.
+    """
+    return [survey_profile(settings.home, name, profile_home(settings, name)) for name in names]
+
+
+def profile_home(settings: Settings, name: str) -> Path:
+    """Return the folder of a profile.
+
+    Raises:
+        ConfigError: Hermes has no such profile.
+    """
+    root = settings.hermes_home
+    if not root.is_dir():
+        raise ConfigError(
+            f"There is no Hermes home at {root}. Start Hermes once, or name the folder with "
+            "--hermes-home."
+        )
+    if name == DEFAULT_PROFILE:
+        return root
+    folder = root / "profiles" / name
+    if "/" in name or name in ("", ".", "..") or not folder.is_dir():
+        present = ", ".join(profile_names(root))
+        raise ConfigError(f"Hermes has no profile '{name}'; there are: {present}.")
+    return folder
+
+
+def profile_names(hermes_home: Path) -> list[str]:
+    """Return the names of all profiles, the root's first."""
+    folder = hermes_home / "profiles"
+    found = (
+        sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    )
+    return [DEFAULT_PROFILE, *(name for name in found if name != DEFAULT_PROFILE)]
+
+
+def survey_profile(home: Path, name: str, folder: Path) -> ProfileState:
+    """Read one profile.
+
+    Raises:
+        ConfigError: One of its files cannot be read.
+    """
+    scripts = {
+        path.name: read_file(path) or b"" for path in sorted((folder / "scripts").glob("*.py"))
+    }
+    return ProfileState(
+        name=name,
+        home=folder,
+        config=read_file(folder / "config.yaml"),
+        env=read_file(folder / ".env"),
+        scripts=scripts,
+        jobs=read_jobs(folder),
+        has_plugin_folder=(folder / "plugins" / "apprentice").exists(),
+        receipt=read_receipt(home, folder),
+        backup=read_file(backup_path(home, folder)),
+    )
+
+
+def survey_own(settings: Settings) -> OwnState:
+    """Read Apprentice's own home.
+
+    Raises:
+        ConfigError: One of its files cannot be read.
+    """
+    try:
+        has_embedder = bool(ModelStore(settings.models_dir).list())
+    except ApprenticeError:
+        has_embedder = False
+    return OwnState(
+        settings=read_file(settings.home / "settings.toml"),
+        upstream_env=read_file(settings.home / "upstream.env"),
+        has_keys=settings.keys_dir.is_dir() and any(settings.keys_dir.iterdir()),
+        has_embedder=has_embedder,
+        has_training=find_train_python(settings.trainer.train_python) is not None,
+        unit_path=unit_path(),
+        unit=read_file(unit_path()),
+    )
+
+
+def read_file(path: Path) -> bytes | None:
+    """Return a file's content, or ``None`` where there is none.
+
+    Raises:
+        ConfigError: It is there and cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}. Run this as the user who runs Hermes."
+        ) from error
+
+
+def decoded(data: bytes, path: Path) -> str:
+    """Return a text file's content.
+
+    Raises:
+        ConfigError: It is not UTF-8.
+    """
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not valid UTF-8 (byte {error.start}). Nothing was changed; "
+            "correct it and run the command again."
+        ) from error

@@ -1,0 +1,71 @@
+"""Tell what is said to Apprentice from what is said to the agent. Pure.
+
+Words such as "details" belong to the agent unless something gives them away:
+a handle, a quoted question of ours, or an open question in a private chat.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from hermes_apprentice.approvals.grammar import handles_in, parse_reply
+from hermes_apprentice.domain.approval import Action
+from hermes_apprentice.errors import ReplyError
+
+_COMMAND = re.compile(r"/apprentice(?:@(?P<bot>\w+))?(?:\s+(?P<words>.*))?", re.I | re.S)
+_ALMOST = re.compile(r"(?:train|skip|details)\s+gc-\S+|(?:merge|reject)\s+mp-\S+", re.I)
+
+
+class Known(NamedTuple):
+    """What is there to talk about, as of a moment ago."""
+
+    questions: frozenset[str] = frozenset()
+    """Handles of the open proposals."""
+
+    specialists: frozenset[str] = frozenset()
+    """Slugs."""
+
+
+class Heard(NamedTuple):
+    """Something said to Apprentice."""
+
+    words: str
+    """The reply, or what followed the command."""
+
+    command: bool
+    """Whether it was said as ``/apprentice ...``."""
+
+
+def listen(
+    text: str, known: Known, *, quoted: str = "", private: bool = True, bot: str = ""
+) -> Heard | None:
+    """Return what was said to Apprentice, or ``None`` when it is meant for the agent.
+
+    Args:
+        text: The message.
+        known: Open questions and specialists.
+        quoted: The message that it answers, if it answers one.
+        private: Whether nobody else reads along.
+        bot: The bot's own name: a command may name another bot.
+    """
+    text = text.strip()
+    command = _COMMAND.fullmatch(text)
+    if command is not None:
+        if command["bot"] and bot and command["bot"].lower() != bot.lower():
+            return None
+        return Heard((command["words"] or "").strip(), command=True)
+    try:
+        reply = parse_reply(text)
+    except ReplyError:
+        return Heard(text, command=False) if _ALMOST.fullmatch(text) else None
+    ours = bool(handles_in(quoted))
+    if reply.action in (Action.ROLLBACK, Action.DEMOTE):
+        meant = reply.subject in known.specialists
+    elif reply.subject or reply.action is Action.BUDGET_INCREASE:
+        meant = True
+    elif quoted:
+        meant = ours
+    else:
+        meant = private and bool(known.questions)
+    return Heard(text, command=False) if meant else None
