@@ -7,20 +7,35 @@ and ``observer_cursors``. Knows nothing about how Hermes stores its sessions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import orjson
 
 from hermes_apprentice.domain.exchange import Exchange, Ineligible
 from hermes_apprentice.errors import StorageError
 from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.exchange_records import (
+    Cursor,
+    Embeddings,
+    ExchangeCounts,
+    RowReference,
+    StoredExchange,
+)
 
 if TYPE_CHECKING:
     import sqlite3
 
     import numpy as np
     import numpy.typing as npt
+
+__all__ = [
+    "Cursor",
+    "Embeddings",
+    "ExchangeCounts",
+    "ExchangeStore",
+    "RowReference",
+    "StoredExchange",
+]
 
 _CHUNK = 500
 """Values in one ``IN (...)`` list; every SQLite accepts this many."""
@@ -29,85 +44,6 @@ _COLUMNS = (
     "exchange_id, profile, session_id, source, turn_index, request, answer, model, asked_at, "
     "answered_at, context_chars, input_tokens, output_tokens, corrected, ineligible"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredExchange:
-    """An exchange and the rows of Hermes' database that it was last seen in."""
-
-    exchange: Exchange
-    """What was said."""
-
-    user_row: int
-    """Row of the request; 0 once Hermes has dropped it and kept the session."""
-
-    answer_row: int | None
-    """Row of the final answer; ``None`` while there is none."""
-
-
-class RowReference(NamedTuple):
-    """Where a stored exchange was last seen in Hermes' database, without its text."""
-
-    session_id: str
-    """Hermes' session."""
-
-    user_row: int
-    """As in ``StoredExchange``."""
-
-    answer_row: int | None
-    """As in ``StoredExchange``."""
-
-    withdrawn: bool
-    """Whether the user is known to have taken it back."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
-    """How far one profile has been read."""
-
-    last_row: int = 0
-    """Every row of Hermes up to this one has been read."""
-
-    details: dict[str, object]
-    """The observer's notes; plain JSON."""
-
-
-class ExchangeCounts(NamedTuple):
-    """What is stored, for reports."""
-
-    total: int
-    """All exchanges."""
-
-    eligible: int
-    """Those that may become training data; the corrected ones among them are left out later."""
-
-    corrected: int
-    """Those the user corrected or repeated."""
-
-    ineligible: dict[str, int]
-    """The others by reason, most frequent first."""
-
-    sources: dict[str, int]
-    """All exchanges by source, most frequent first."""
-
-    sessions: int
-    """Sessions they come from."""
-
-    first_asked_at: float | None
-    """Unix time of the earliest request, ``None`` when nothing is stored."""
-
-    last_asked_at: float | None
-    """Unix time of the latest."""
-
-
-class Embeddings(NamedTuple):
-    """Vectors with the exchanges they belong to."""
-
-    exchange_ids: tuple[str, ...]
-    """One per row of ``vectors``."""
-
-    vectors: npt.NDArray[np.float32]
-    """Shape (exchanges, dimensions)."""
 
 
 class ExchangeStore:
@@ -419,27 +355,8 @@ class ExchangeStore:
 
 
 def _values(record: StoredExchange, observed_at: float) -> tuple[object, ...]:
-    e = record.exchange
-    return (
-        e.exchange_id,
-        e.profile,
-        e.session_id,
-        e.source,
-        e.turn_index,
-        e.request,
-        e.answer,
-        e.model,
-        e.asked_at,
-        e.answered_at,
-        e.context_chars,
-        e.input_tokens,
-        e.output_tokens,
-        int(e.corrected),
-        e.ineligible,
-        record.user_row,
-        record.answer_row,
-        observed_at,
-    )
+    exchange = (getattr(record.exchange, name) for name in _COLUMNS.split(", "))
+    return (*exchange, record.user_row, record.answer_row, observed_at)
 
 
 def _exchange(row: sqlite3.Row) -> Exchange:

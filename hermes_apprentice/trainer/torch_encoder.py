@@ -47,7 +47,7 @@ class Layer(nn.Module):  # type: ignore[misc]
             setattr(self, ours, norm)
 
     def forward(self, states: Any, mask: Any) -> Any:
-        """Return the next states, shape ``(texts, pieces, hidden)``; ``mask`` is added to scores."""
+        """Return the next states, ``(texts, pieces, hidden)``; ``mask`` is added to scores."""
         texts, pieces, hidden = states.shape
         shape = (texts, pieces, self.heads, hidden // self.heads)
         query, key, value = (

@@ -1,47 +1,262 @@
-"""Approvals over Telegram: the real gateway, our plugin, a fake Bot API."""
+"""Approvals over Telegram: the real gateway and our plugin; the Bot API and the model are fake."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+import pytest_asyncio
 
 from hermes_apprentice.approvals import desk
 from hermes_apprentice.domain.approval import Proposal, ProposalState
-from hermes_apprentice.domain.pattern import Candidate, CandidateState
-from hermes_apprentice.settings import ApprovalSettings, Settings
-from hermes_apprentice.storage.approvals import add_message, find_proposal
+from hermes_apprentice.domain.pattern import Candidate
+from hermes_apprentice.settings import ApprovalSettings
+from hermes_apprentice.storage.approvals import (
+    add_message,
+    decide_proposal,
+    find_proposal,
+    open_proposals,
+    waiting_messages,
+)
 from hermes_apprentice.storage.database import Database
-from hermes_apprentice.storage.patterns import PatternStore
+from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+HERMES = pytest.importorskip("telegram", reason="hermes-agent[messaging] is not installed")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 DECIDERS = ("telegram:4711", "telegram:4712")
 Make = Callable[..., Candidate]
 
 
-def write_settings(settings: Settings) -> None:
-    settings.home.mkdir(parents=True, exist_ok=True)
+@dataclass
+class Scene:
+    """A running gateway with its two ends, and Apprentice's database."""
+
+    telegram: Any
+    upstream: Any
+    home: Path
+
+    @property
+    def path(self) -> Path:
+        return self.home / "apprentice.db"
+
+    def ask(self, candidate: Candidate) -> Proposal:
+        """Propose a candidate as a detection run does."""
+        now = time.time()
+        with Database(self.path) as database, database.transaction() as connection:
+            store = PatternStore(connection)
+            if find_proposal(connection, candidate.candidate_id) is None:
+                centre = np.array([0.6, 0.8], dtype=np.float32)
+                store.save(
+                    StoredPattern(
+                        pattern=candidate.pattern, embedder="d", centre=centre, radius=0.5
+                    ),
+                    now,
+                )
+                store.add_candidate(candidate)
+            return desk.propose(connection, candidate, ApprovalSettings(deciders=DECIDERS), now)
+
+    def proposal(self, handle: str) -> Proposal:
+        with Database(self.path) as database, database.transaction() as connection:
+            found = find_proposal(connection, handle)
+        assert found is not None
+        return found
+
+    def decision(self, handle: str) -> tuple[ProposalState, str | None]:
+        found = self.proposal(handle)
+        return found.state, found.decided_by
+
+    def write(self, topic: str, key: str, text: str) -> None:
+        with Database(self.path) as database, database.transaction() as connection:
+            add_message(connection, topic, key, text, time.time())
+
+    def settle_everything(self) -> None:
+        with Database(self.path) as database, database.transaction() as connection:
+            for one in open_proposals(connection):
+                decide_proposal(
+                    connection, one.proposal_id, ProposalState.EXPIRED, "test", time.time()
+                )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(
+    stage: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Scene]:
+    root = tmp_path_factory.mktemp("telegram")
+    home = root / "apprentice"
+    home.mkdir()
     deciders = ", ".join(f'"{one}"' for one in DECIDERS)
-    (settings.home / "settings.toml").write_text(f"[approvals]\ndeciders = [{deciders}]\n")
+    (home / "settings.toml").write_text(f"[approvals]\ndeciders = [{deciders}]\n")
+    telegram, upstream = stage.FakeTelegram(), stage.FakeUpstream()
+    async with (
+        stage.serving("/bot{token}/{method}", telegram.handle) as api,
+        stage.serving("/v1/chat/completions", upstream.handle) as model,
+    ):
+        config = stage.CONFIG.format(model="big", upstream=f"{model}/v1", telegram=api)
+        async with stage.gateway(root / "hermes", home, telegram, config):
+            yield Scene(telegram, upstream, home)
 
 
-def propose(settings: Settings, candidate: Candidate) -> None:
-    """Store a candidate and its question, as a detection run does."""
-    now = time.time()
-    with Database(settings.database_path) as database, database.transaction() as connection:
-        add_candidate(connection, candidate, now)
-        desk.propose(connection, candidate, ApprovalSettings(deciders=DECIDERS), now)
+@pytest.fixture
+def scene(running: Scene) -> Scene:
+    running.settle_everything()
+    return running
 
 
-def proposal(settings: Settings, handle: str) -> Proposal:
-    with Database(settings.database_path) as database, database.transaction() as connection:
-        found = find_proposal(connection, handle)
-    assert found is not None
-    return found
+async def test_a_question_arrives_with_buttons_and_train_is_pressed(
+    scene: Scene, make_candidate: Make
+) -> None:
+    asked = scene.ask(make_candidate("gc-0a01"))
+    message = await scene.telegram.message("gc-0a01")
+    assert message["text"] == asked.shown
+    assert message["buttons"] == {
+        "Train": f"apprentice:{asked.nonce}:t",
+        "Skip": f"apprentice:{asked.nonce}:s",
+        "Details": f"apprentice:{asked.nonce}:d",
+    }
+    assert all(len(data.encode()) <= 64 for data in message["buttons"].values())
+    await scene.telegram.press(message["buttons"]["Details"], message)
+    await scene.telegram.message("Exchanges: 42")
+    assert scene.decision("gc-0a01") == (ProposalState.OPEN, None)
+    await scene.telegram.press(message["buttons"]["Train"], message)
+    await scene.telegram.toast("gc-0a01 is accepted by telegram:4711")
+    await scene.telegram.edit()
+    assert scene.decision("gc-0a01") == (ProposalState.ACCEPTED, "telegram:4711")
+
+
+async def test_a_reply_is_answered_while_a_turn_runs_and_does_not_interrupt_it(
+    scene: Scene, make_candidate: Make
+) -> None:
+    scene.ask(make_candidate("gc-0a02"))
+    await scene.telegram.message("gc-0a02")
+    await scene.telegram.say("Do something SLOW for me, please.")
+    await scene.upstream.slow_began.wait()
+    before = len(scene.telegram.sent)
+    await scene.telegram.say("train gc-0a02")
+    await scene.telegram.message("gc-0a02 is accepted by telegram:4711", after=before)
+    await scene.telegram.say("/apprentice specialists")
+    await scene.telegram.message("Specialists:", after=before)
+    assert scene.decision("gc-0a02") == (ProposalState.ACCEPTED, "telegram:4711")
+    assert not any("has answered" in one["text"] for one in scene.telegram.sent[before:])
+    scene.upstream.release.set()
+    await scene.telegram.message("The upstream has answered.", after=before)
+    assert not scene.upstream.hung_up
+    assert not any("gc-0a02" in text for text in scene.upstream.asked)
+
+
+async def test_the_answer_to_a_reply_comes_once(scene: Scene, make_candidate: Make) -> None:
+    scene.ask(make_candidate("gc-0a03"))
+    await scene.telegram.message("gc-0a03")
+    await scene.telegram.say("train gc-0a03")
+    await scene.telegram.message("gc-0a03 is accepted")
+    scene.write("other", "marker-3", "A later message of the outbox.")
+    await scene.telegram.message("A later message of the outbox.")
+    answers = [one for one in scene.telegram.sent if "gc-0a03 is accepted" in one["text"]]
+    assert len(answers) == 1
+
+
+async def test_the_second_of_two_operators_is_told_who_decided(
+    scene: Scene, make_candidate: Make
+) -> None:
+    scene.ask(make_candidate("gc-0a04"))
+    message = await scene.telegram.message("gc-0a04")
+    await scene.telegram.say("skip gc-0a04", user=4712)
+    await scene.telegram.message("gc-0a04 is skipped by telegram:4712")
+    await scene.telegram.press(message["buttons"]["Train"], message)
+    await scene.telegram.toast("gc-0a04 was already declined by telegram:4712")
+    assert scene.decision("gc-0a04") == (ProposalState.DECLINED, "telegram:4712")
+
+
+async def test_a_button_of_an_old_question_decides_nothing(
+    scene: Scene, make_candidate: Make
+) -> None:
+    scene.ask(make_candidate("gc-0a05"))
+    old = await scene.telegram.message("gc-0a05")
+    scene.settle_everything()
+    before = len(scene.telegram.sent)
+    scene.ask(make_candidate("gc-0a05", size=99))
+    await scene.telegram.message("gc-0a05", after=before)
+    await scene.telegram.press(old["buttons"]["Train"], old)
+    await scene.telegram.toast("replaced by a newer one")
+    await scene.telegram.say("train", reply_to=old)
+    await scene.telegram.message("is out of date", after=before)
+    assert scene.decision("gc-0a05") == (ProposalState.OPEN, None)
+
+
+async def test_a_bare_train_asks_which_and_a_quoted_question_says_which(
+    scene: Scene, make_candidate: Make
+) -> None:
+    scene.ask(make_candidate("gc-0a06"))
+    scene.ask(make_candidate("gc-0a07"))
+    first = await scene.telegram.message("gc-0a06")
+    await scene.telegram.message("gc-0a07")
+    before = len(scene.telegram.sent)
+    await scene.telegram.say("Train!")
+    await scene.telegram.message("Which one do you mean? Open: gc-0a06, gc-0a07", after=before)
+    await scene.telegram.say("train", reply_to=first)
+    await scene.telegram.message("gc-0a06 is accepted", after=before)
+    assert scene.decision("gc-0a07") == (ProposalState.OPEN, None)
+
+
+async def test_forwarded_and_edited_messages_decide_nothing(
+    scene: Scene, make_candidate: Make
+) -> None:
+    scene.ask(make_candidate("gc-0a08"))
+    await scene.telegram.message("gc-0a08")
+    await scene.telegram.say("train gc-0a08", forwarded=True)
+    await scene.telegram.message("A forwarded message decides nothing")
+    await scene.telegram.say("train gc-0a08", edited=True)
+    await scene.telegram.message("An edited message decides nothing")
+    assert scene.decision("gc-0a08") == (ProposalState.OPEN, None)
+
+
+async def test_somebody_hermes_does_not_trust_decides_nothing(
+    scene: Scene, make_candidate: Make
+) -> None:
+    scene.ask(make_candidate("gc-0a09"))
+    message = await scene.telegram.message("gc-0a09")
+    await scene.telegram.say("train gc-0a09", user=99)
+    await scene.telegram.press(message["buttons"]["Train"], message, user=99)
+    await scene.telegram.toast("You may not decide here")
+    await scene.telegram.say("details gc-0a09")
+    await scene.telegram.message("Exchanges: 42")
+    assert scene.decision("gc-0a09") == (ProposalState.OPEN, None)
+
+
+async def test_ordinary_messages_reach_the_agent(scene: Scene) -> None:
+    before = len(scene.telegram.sent)
+    await scene.telegram.say("details")  # no question is open: meant for the agent
+    await scene.telegram.message("The upstream has answered.", after=before)
+    assert scene.upstream.asked[-1].endswith("details")
+
+
+async def test_a_rate_limit_is_waited_for_and_the_order_kept(scene: Scene) -> None:
+    scene.telegram.rate_limits.append(1)
+    before = len(scene.telegram.sent)
+    scene.write("limits", "limits-1", "First of the topic.")
+    scene.write("limits", "limits-2", "Second of the topic.")
+    await scene.telegram.message("Second of the topic.", after=before)
+    texts = [one["text"] for one in scene.telegram.sent[before:] if "of the topic" in one["text"]]
+    assert texts == ["First of the topic.", "Second of the topic."]
+
+
+async def test_the_outbox_is_empty_in_the_end(scene: Scene) -> None:
+    scene.write("end", "end", "The last message of all.")
+    await scene.telegram.message("The last message of all.")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with Database(scene.path) as database, database.transaction() as connection:
+            if not waiting_messages(connection):
+                return
+    raise AssertionError("messages still wait")

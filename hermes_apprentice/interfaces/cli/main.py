@@ -13,7 +13,14 @@ import typer
 
 from hermes_apprentice import __version__
 from hermes_apprentice.errors import ApprenticeError, ConfigError, MissingExtraError
-from hermes_apprentice.interfaces.cli import learning, money, running, specialists, weights
+from hermes_apprentice.interfaces.cli import (
+    installing,
+    learning,
+    money,
+    running,
+    specialists,
+    weights,
+)
 
 app = typer.Typer(
     help="Small, proven specialists for the requests your Hermes Agent keeps answering.",
@@ -24,6 +31,7 @@ app = typer.Typer(
 learning.add_to(app)
 running.add_to(app)
 money.add_to(app)
+installing.add_to(app)
 app.add_typer(specialists.app, name="specialists")
 app.add_typer(weights.app, name="models")
 

@@ -180,18 +180,19 @@ def plan_profile(
     files: list[FileChange] = []
     data = state.parsed()
     if all(edit.holds(data) for edit in wanted) and _same_places(edits, wanted):
-        after = state.config or b""
+        config_sha256 = old.config_sha256 if old is not None else digest(state.config or b"")
         backup = state.backup
     else:
         edits = wanted
         after = apply_edits(before, wanted).encode()
-        backup = before.encode() if old is not None or state.config is not None else None
+        config_sha256 = digest(after)
+        backup = before.encode() if state.config is not None else None
         files.append(FileChange(path=state.config_path, before=state.config, after=after))
     env_text = old.env_text if old is not None else ""
-    if env_text not in _env_text(state) or not env_text:
+    if env_text not in env_text_of(state) or not env_text:
         env_text = _addition(state, settings.home)
         if env_text:
-            content = (_env_text(state) + env_text).encode()
+            content = (env_text_of(state) + env_text).encode("utf-8", errors="surrogateescape")
             files.append(FileChange(path=state.env_path, before=state.env, after=content))
     scripts = {job.script: script_content(job.script, hermes) for job in jobs}
     for name, content in scripts.items():
@@ -203,7 +204,7 @@ def plan_profile(
         profile=state.name,
         home=str(state.home),
         had_config=old.had_config if old is not None else state.config is not None,
-        config_sha256=digest(after),
+        config_sha256=config_sha256,
         edits=tuple(as_record(edit) for edit in edits),
         had_env=old.had_env if old is not None else state.env is not None,
         env_text=env_text,
@@ -354,7 +355,7 @@ def _same_places(edits: Sequence[Edit], wanted: Sequence[Edit]) -> bool:
     }
 
 
-def _env_text(state: ProfileState) -> str:
+def env_text_of(state: ProfileState) -> str:
     return (state.env or b"").decode("utf-8", errors="surrogateescape")
 
 

@@ -1,0 +1,211 @@
+"""Commands that put Apprentice into a Hermes and take it out again."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from pathlib import Path
+
+import typer
+
+from hermes_apprentice.errors import ConfigError
+from hermes_apprentice.interfaces.install.carrying_out import carry_out, take_out
+from hermes_apprentice.interfaces.install.machine import examine_machine, find_hermes
+from hermes_apprentice.interfaces.install.plan import FileChange, Plan, original_text
+from hermes_apprentice.interfaces.install.receipt import read_receipts
+from hermes_apprentice.interfaces.install.scheduler import wanted_jobs
+from hermes_apprentice.interfaces.install.setting_up import plan_removal, plan_setup
+from hermes_apprentice.interfaces.install.survey import (
+    survey_own,
+    survey_profile,
+    survey_profiles,
+)
+from hermes_apprentice.interfaces.install.upstream import provider_name
+from hermes_apprentice.interfaces.install.wishes import HermesFacts, Machine, Wishes
+from hermes_apprentice.interfaces.install.yaml_text import read_yaml
+from hermes_apprentice.settings import Settings, child_environment, load_settings
+
+_SECRET = re.compile(
+    r"""((?:api_key|token|secret|password|[A-Z0-9_]+_(?:KEY|TOKEN|SECRET|PASSWORD))["']?\s*[:=]\s*)"""
+    r"""("[^"]*"|'[^']*'|[^\s,}#]+)"""
+)
+_SHOWN = ("unused", '""', "''", "null")
+
+Apply = typer.Option(False, "--apply", help="Do it; without this, only show what would change.")
+Quiet = typer.Option(False, "--non-interactive", help="Ask nothing.")
+HermesHome = typer.Option(None, "--hermes-home", help="Hermes' home, instead of HERMES_HOME.")
+
+
+def setup(
+    hermes_home: Path | None = HermesHome,
+    profile: list[str] = typer.Option(
+        ["default"], "--profile", help="A profile of Hermes; repeat it for several."
+    ),
+    apply: bool = Apply,
+    non_interactive: bool = Quiet,
+    budget: float | None = typer.Option(
+        None, min=0, help="Ceiling for paid training, dollars per month."
+    ),
+    model: str | None = typer.Option(None, help="The model, where Hermes has none yet."),
+    upstream_url: str | None = typer.Option(
+        None, help="The real endpoint, instead of the one that Hermes uses today."
+    ),
+    key_env: str | None = typer.Option(None, help="The variable that holds its key."),
+    with_training: bool = typer.Option(
+        False, "--with-training", help="Make the training environment as well (torch)."
+    ),
+    service: bool = typer.Option(
+        True, help="Run the sidecar as a systemd user service where there is systemd."
+    ),
+) -> None:
+    """Put Apprentice into Hermes; shows what would change unless --apply is given."""
+    settings = _settings(hermes_home)
+    asks = apply and not non_interactive and sys.stdin.isatty()
+    if asks and budget is None and not (settings.home / "settings.toml").exists():
+        budget = typer.prompt(
+            "Most that may be spent on training in a month, in dollars", default=0.0, type=float
+        )
+    wishes = Wishes(
+        profiles=tuple(dict.fromkeys(profile)),
+        model=model,
+        upstream_url=upstream_url,
+        key_env=key_env,
+        budget=budget,
+        with_training=with_training,
+        service=service,
+    )
+    machine = examine_machine(settings.home)
+    states = survey_profiles(settings, wishes.profiles)
+    hermes = [
+        find_hermes(
+            state.home,
+            provider_name(read_yaml(original_text(state), str(state.home / "config.yaml"))),
+        )
+        for state in states
+    ]
+    plan = plan_setup(
+        settings,
+        wishes,
+        states,
+        survey_own(settings),
+        hermes,
+        machine,
+        wanted_jobs(),
+        sorted(child_environment()),
+    )
+    typer.echo(_found(settings, hermes[0], machine))
+    _finish(plan, "setup", settings, hermes[0].command, apply, asks)
+
+
+def uninstall(
+    hermes_home: Path | None = HermesHome, apply: bool = Apply, non_interactive: bool = Quiet
+) -> None:
+    """Take Apprentice out of Hermes again; what it learned stays in its own home."""
+    settings = _settings(hermes_home)
+    receipts = read_receipts(settings.home)
+    if hermes_home is not None:
+        inside = settings.hermes_home
+        receipts = [
+            one for one in receipts if Path(one.home) in (inside, inside / "profiles" / one.profile)
+        ]
+    states = [survey_profile(settings.home, one.profile, Path(one.home)) for one in receipts]
+    services = examine_machine(settings.home).user_services
+    plan = plan_removal(settings, states, survey_own(settings), services)
+    command: Path | None = None
+    if any(one.jobs for one in plan.profiles):
+        command = find_hermes(settings.hermes_home).command
+    asks = apply and not non_interactive and sys.stdin.isatty()
+    _finish(plan, "uninstall", settings, command, apply, asks)
+
+
+def _settings(hermes_home: Path | None) -> Settings:
+    settings = load_settings()
+    folder = (hermes_home or settings.hermes_home).expanduser().absolute()
+    return settings.model_copy(
+        update={"hermes_home": folder, "home": settings.home.expanduser().absolute()}
+    )
+
+
+def _finish(
+    plan: Plan, name: str, settings: Settings, command: Path | None, apply: bool, asks: bool
+) -> None:
+    """Show a plan, and carry it out if that is wanted."""
+    for warning in plan.warnings:
+        typer.echo(f"\nNote: {warning}")
+    if plan.empty and not (name == "uninstall" and plan.profiles):
+        typer.echo(
+            "\nNothing to change: everything is in place."
+            if name == "setup"
+            else "Nothing to undo: there is no setup of this home."
+        )
+        return
+    typer.echo(_shown(plan))
+    if not apply:
+        typer.echo(f"Nothing was changed. `apprentice {name} --apply` does it.")
+        return
+    if asks and not typer.confirm("Do this?"):
+        raise ConfigError("Stopped; nothing was changed.")
+    (carry_out if name == "setup" else take_out)(plan, settings, command, typer.echo)
+    typer.echo("\nDone.")
+    for note in plan.notes:
+        typer.echo(note)
+    if name == "setup":
+        typer.echo("Check it with `apprentice doctor`; `apprentice uninstall` takes it back.")
+
+
+def _found(settings: Settings, hermes: HermesFacts, machine: Machine) -> str:
+    """Say what was detected."""
+    gpus = ", ".join(machine.gpus) or "none (classifiers and extractors train on the CPU)"
+    return "\n".join(
+        (
+            f"Hermes      {hermes.version or 'unknown version'}, {settings.hermes_home}",
+            f"            run by {hermes.python or hermes.command}",
+            f"Apprentice  {settings.home}, {machine.free_bytes / 1e9:.0f} GB free",
+            f"GPU         {gpus}",
+            f"KVM         {'yes' if machine.kvm else 'no'}",
+            f"Docker      {machine.docker or 'no'}",
+        )
+    )
+
+
+def _shown(plan: Plan) -> str:
+    """Write a plan as differences and steps."""
+    parts = [_difference(change) for change in plan.own]
+    for profile in plan.profiles:
+        parts += [_difference(change) for change in profile.files]
+        parts += [
+            f"{change.act.value} job: {change.job.name}, {change.job.schedule}, "
+            f"{change.job.script}, to {change.job.deliver} (profile {profile.name})\n"
+            for change in profile.jobs
+        ]
+    parts += [f"{step.value}\n" for step in plan.steps]
+    return "\n" + "\n".join(parts)
+
+
+def _difference(change: FileChange) -> str:
+    """Write a change as a unified difference in which keys are hidden."""
+    path = str(change.path)
+    lines = difflib.unified_diff(
+        _lines(change.before),
+        _lines(change.after),
+        path if change.before is not None else "/dev/null",
+        path if change.after is not None else "/dev/null",
+        n=1,
+    )
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+def _lines(data: bytes | None) -> list[str]:
+    text = (data or b"").decode("utf-8", errors="replace")
+    return [_SECRET.sub(_hidden, line) for line in text.splitlines(keepends=True)]
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return found[0] if found[2] in _SHOWN else f"{found[1]}***"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(setup)
+    app.command()(uninstall)

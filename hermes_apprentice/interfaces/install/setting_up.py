@@ -1,0 +1,328 @@
+"""Puts a whole plan together for a setup, and for taking it back. Pure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hermes_apprentice.errors import ConfigError
+from hermes_apprentice.interfaces.install.edits import revert_edits
+from hermes_apprentice.interfaces.install.machine import KNOWN_HERMES
+from hermes_apprentice.interfaces.install.plan import (
+    Act,
+    FileChange,
+    JobChange,
+    Plan,
+    ProfilePlan,
+    Step,
+    env_text_of,
+    original_text,
+    plan_profile,
+    sidecar_url,
+)
+from hermes_apprentice.interfaces.install.receipt import JobRecord, as_edit, digest
+from hermes_apprentice.interfaces.install.scheduler import matching
+from hermes_apprentice.interfaces.install.service import unit_text
+from hermes_apprentice.interfaces.install.survey import OwnState, ProfileState
+from hermes_apprentice.interfaces.install.upstream import RealUpstream, find_upstream
+from hermes_apprentice.interfaces.install.wishes import HermesFacts, Machine, Wishes
+from hermes_apprentice.interfaces.install.yaml_text import read_yaml
+from hermes_apprentice.settings import Settings
+
+_LEAST_FREE = 2_000_000_000
+_TRAINING_BYTES = 4_000_000_000
+
+
+def plan_setup(
+    settings: Settings,
+    wishes: Wishes,
+    profiles: Sequence[ProfileState],
+    own: OwnState,
+    hermes: Sequence[HermesFacts],
+    machine: Machine,
+    jobs: Sequence[JobRecord],
+    variables: Sequence[str] = (),
+) -> Plan:
+    """Work out everything that a setup has to change.
+
+    Args:
+        settings: Apprentice's settings.
+        wishes: What the operator asked for.
+        profiles: The profiles that were asked for; the first one gets the jobs.
+        own: Apprentice's own home.
+        hermes: The Hermes that is installed, with the provider of each profile.
+        machine: What the machine has.
+        jobs: Jobs that the scheduler is to have.
+        variables: Names of the environment variables that are set here.
+
+    Raises:
+        ConfigError: The setup is not possible; nothing was changed.
+    """
+    upstreams = [
+        find_upstream(
+            read_yaml(original_text(state), str(state.home / "config.yaml")),
+            wishes,
+            facts.provider,
+            state.variables() | set(variables),
+        )
+        for state, facts in zip(profiles, hermes, strict=True)
+    ]
+    first = upstreams[0]
+    for state, upstream in zip(profiles[1:], upstreams[1:], strict=True):
+        if upstream.base_url != first.base_url:
+            raise ConfigError(
+                f"The profile '{state.name}' asks {upstream.base_url}, but '{profiles[0].name}' "
+                f"asks {first.base_url}. The sidecar has one upstream: leave that profile out, or "
+                "name an endpoint that serves both with --upstream-url."
+            )
+    plans = [
+        plan_profile(state, upstream, settings, facts, jobs if number == 0 else ())
+        for number, (state, upstream, facts) in enumerate(
+            zip(profiles, upstreams, hermes, strict=True)
+        )
+    ]
+    files, steps = _own_changes(settings, wishes, own, first, machine)
+    return Plan(
+        own=files,
+        steps=steps,
+        profiles=tuple(plans),
+        warnings=tuple(_warnings(settings, wishes, profiles, own, hermes[0], first, machine)),
+        notes=tuple(_notes(settings, wishes, own, first, machine)),
+    )
+
+
+def _own_changes(
+    settings: Settings, wishes: Wishes, own: OwnState, upstream: RealUpstream, machine: Machine
+) -> tuple[tuple[FileChange, ...], tuple[Step, ...]]:
+    files: list[FileChange] = []
+    steps: list[Step] = []
+    if own.settings is None:
+        written = settings_text(settings, wishes, upstream).encode()
+        path = settings.home / "settings.toml"
+        files.append(FileChange(path=path, before=None, after=written))
+    if upstream.inline_key is not None:
+        key = f"{upstream.key_env}={json.dumps(upstream.inline_key.get_secret_value())}\n".encode()
+        if own.upstream_env != key:
+            path = settings.home / "upstream.env"
+            files.append(FileChange(path=path, before=own.upstream_env, after=key))
+    if not own.has_keys:
+        steps.append(Step.KEYS)
+    if not own.has_embedder:
+        steps.append(Step.EMBEDDER)
+    if wishes.with_training and not own.has_training:
+        steps.append(Step.TRAINING)
+    if wishes.service and machine.user_services:
+        unit = unit_text(Path(sys.executable), settings.home, settings.hermes_home).encode()
+        if own.unit != unit:
+            files.append(FileChange(path=own.unit_path, before=own.unit, after=unit))
+            steps.append(Step.START)
+    return tuple(files), tuple(steps)
+
+
+def settings_text(settings: Settings, wishes: Wishes, upstream: RealUpstream) -> str:
+    """Write the first settings.toml."""
+    lines = [
+        "# Written by `apprentice setup`; yours to change. docs/settings.md says what there is.",
+    ]
+    if settings.hermes_home != Path.home() / ".hermes":
+        lines.append(f"hermes_home = {_toml(str(settings.hermes_home))}")
+    lines += [
+        "",
+        "[upstream]",
+        f"base_url = {_toml(upstream.base_url)}",
+        f"api_key_env = {_toml(upstream.key_env)}",
+    ]
+    if wishes.budget is not None:
+        lines += ["", "[budget]", f"monthly_dollars = {wishes.budget}"]
+    if wishes.with_training:
+        python = settings.home / "training" / "bin" / "python"
+        lines += ["", "[trainer]", f"train_python = {_toml(str(python))}"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _warnings(
+    settings: Settings,
+    wishes: Wishes,
+    profiles: Sequence[ProfileState],
+    own: OwnState,
+    hermes: HermesFacts,
+    upstream: RealUpstream,
+    machine: Machine,
+) -> list[str]:
+    found: list[str] = []
+    if not hermes.version.startswith(KNOWN_HERMES):
+        found.append(
+            f"This Hermes is version {hermes.version or '(unknown)'}; this release was tested with "
+            f"{KNOWN_HERMES}x. Run `apprentice doctor` afterwards."
+        )
+    python = shlex.quote(str(hermes.python or "python"))
+    if not hermes.has_apprentice:
+        found.append(
+            "hermes-apprentice is not installed in Hermes' own environment, so its plugin is left "
+            f"out: no replies over Telegram, and calls are told apart by their shape. To have it: "
+            f"{python} -m pip install hermes-apprentice, then run this again."
+        )
+    if not hermes.has_mcp:
+        found.append(
+            "Hermes' MCP client is not installed, so the agent will not see Apprentice's tools: "
+            f"{python} -m pip install 'hermes-agent[mcp]'"
+        )
+    if not hermes.has_messaging:
+        found.append(
+            "Hermes' messaging is not installed, so questions stay in `apprentice candidates`: "
+            f"{python} -m pip install 'hermes-agent[messaging]'"
+        )
+    for state in profiles:
+        config = state.parsed()
+        plugins = config.get("plugins")
+        if isinstance(plugins, dict) and "apprentice" in (plugins.get("disabled") or ()):
+            found.append(
+                f"The plugin is disabled in the profile '{state.name}' and stays so; "
+                "`hermes plugins enable apprentice` enables it."
+            )
+        ours = state.receipt.env_text if state.receipt is not None else ""
+        if "APPRENTICE_HOME" in state.variables() and not ours:
+            found.append(
+                f"{state.env_path} already sets APPRENTICE_HOME and is not changed; "
+                f"see that it is {settings.home}."
+            )
+    if own.settings is not None and settings.upstream.base_url.rstrip("/") != upstream.base_url:
+        found.append(
+            f"settings.toml has the upstream {settings.upstream.base_url}, while Hermes asks "
+            f"{upstream.base_url}. settings.toml is yours and stays; correct it if it is outdated."
+        )
+    if own.settings is not None and wishes.budget not in (None, settings.budget.monthly_dollars):
+        found.append(
+            "settings.toml is yours and stays; write the budget there: [budget] monthly_dollars."
+        )
+    needed = _LEAST_FREE + (_TRAINING_BYTES if wishes.with_training else 0)
+    if machine.free_bytes < needed:
+        found.append(
+            f"Only {machine.free_bytes / 1e9:.1f} GB are free at {settings.home}; "
+            f"{needed / 1e9:.0f} GB are advised."
+        )
+    return found
+
+
+def _notes(
+    settings: Settings, wishes: Wishes, own: OwnState, upstream: RealUpstream, machine: Machine
+) -> list[str]:
+    notes: list[str] = []
+    if not (wishes.service and machine.user_services):
+        homes = f"APPRENTICE_HOME={shlex.quote(str(settings.home))} "
+        homes += f"HERMES_HOME={shlex.quote(str(settings.hermes_home))}"
+        key = ""
+        if upstream.inline_key is not None:
+            key = f"set -a; . {shlex.quote(str(settings.home / 'upstream.env'))}; set +a; "
+        elif upstream.key_env:
+            key = f"{upstream.key_env}=... "
+        notes.append(
+            "Start the sidecar, and have it started with the machine:\n  "
+            f"{key}{homes} {shlex.quote(sys.executable)} -m hermes_apprentice.interfaces.cli.main "
+            "serve"
+        )
+    if wishes.with_training and not own.has_training and own.settings is not None:
+        python = settings.home / "training" / "bin" / "python"
+        notes.append(f"Add to settings.toml: [trainer] train_python = {_toml(str(python))}")
+    notes.append(
+        f"Restart Hermes' gateway so that it reads the changes; it then asks "
+        f"{sidecar_url(settings)}, and {upstream.base_url} itself whenever the sidecar is down."
+    )
+    return notes
+
+
+def plan_removal(
+    settings: Settings, profiles: Sequence[ProfileState], own: OwnState, services: bool
+) -> Plan:
+    """Work out what takes a setup back.
+
+    Args:
+        settings: Apprentice's settings.
+        profiles: The profiles that have a receipt.
+        own: Apprentice's own home.
+        services: Whether systemd runs services for this user.
+
+    Raises:
+        ConfigError: A configuration cannot be edited; nothing was changed.
+    """
+    warnings: list[str] = []
+    plans = [_remove_from(state, warnings) for state in profiles]
+    files: list[FileChange] = []
+    steps: tuple[Step, ...] = ()
+    if profiles and own.unit is not None:
+        ours = unit_text(Path(sys.executable), settings.home, settings.hermes_home).encode()
+        if own.unit == ours:
+            files.append(FileChange(path=own.unit_path, before=own.unit, after=None))
+            steps = (Step.STOP,) if services else ()
+        else:
+            warnings.append(f"{own.unit_path} was changed since and stays.")
+    notes = [
+        f"What Apprentice learned stays in {settings.home}; remove that folder to forget it.",
+        "Stop the sidecar if you started it by hand, and restart Hermes' gateway.",
+    ]
+    return Plan(
+        own=tuple(files),
+        steps=steps,
+        profiles=tuple(plans),
+        warnings=tuple(warnings),
+        notes=tuple(notes) if profiles else (),
+    )
+
+
+def _remove_from(state: ProfileState, warnings: list[str]) -> ProfilePlan:
+    receipt = state.receipt
+    if receipt is None:
+        return ProfilePlan(name=state.name, home=state.home)
+    files: list[FileChange] = []
+    if state.config is not None:
+        restored = _restored(state, warnings)
+        if restored != state.config:
+            files.append(FileChange(path=state.config_path, before=state.config, after=restored))
+    present = env_text_of(state)
+    if receipt.env_text and receipt.env_text in present:
+        start, _, rest = present.partition(receipt.env_text)
+        kept = start + ("\n" if rest and receipt.env_text.startswith("\n") else "") + rest
+        content = kept.encode("utf-8", errors="surrogateescape")
+        after = content if content or receipt.had_env else None
+        files.append(FileChange(path=state.env_path, before=state.env, after=after))
+    for name, sha256 in receipt.scripts.items():
+        content = state.scripts.get(name, b"")
+        path = state.home / "scripts" / name
+        if name in state.scripts and digest(content) == sha256:
+            files.append(FileChange(path=path, before=content, after=None))
+        elif name in state.scripts:
+            warnings.append(f"{path} was changed since and stays.")
+    jobs = tuple(
+        JobChange(act=Act.REMOVE, job=job)
+        for job in receipt.jobs
+        if matching(state.jobs, job) is not None
+    )
+    return ProfilePlan(name=state.name, home=state.home, files=tuple(files), jobs=jobs)
+
+
+def _restored(state: ProfileState, warnings: list[str]) -> bytes | None:
+    """Return the configuration without ours; ``None`` where there was none before."""
+    receipt = state.receipt
+    if receipt is None or state.config is None:
+        return state.config
+    if digest(state.config) == receipt.config_sha256:
+        if state.backup is not None:
+            return state.backup
+        if not receipt.had_config:
+            return None
+    reverted = revert_edits(state.text, [as_edit(record) for record in receipt.edits])
+    warnings.extend(
+        f"{place} in {state.config_path} was changed since and stays." for place in reverted.left
+    )
+    remaining: dict[str, Any] = read_yaml(reverted.text, str(state.config_path))
+    if not remaining and not receipt.had_config:
+        return None
+    return reverted.text.encode()
