@@ -20,7 +20,7 @@ from hermes_apprentice.storage.files import write_atomically
 
 SETTINGS = """\
 # Written by `apprentice demo`: the traffic of weeks comes within a minute, so steps may
-# follow each other at once.
+# follow each other at once. The CRF needs no torch, so the demo takes as long on any machine.
 [upstream]
 base_url = "{base_url}"
 api_key_env = "{key_variable}"
@@ -30,6 +30,9 @@ port = 0
 
 [rollout]
 min_step_seconds = 0
+
+[trainer]
+method = "crf"
 
 [models]
 embedder = "all-MiniLM-L6-v2"

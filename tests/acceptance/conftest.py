@@ -14,7 +14,7 @@ from hermes_apprentice.demo.sessions import write_sessions
 from hermes_apprentice.demo.texts import Corpus, Sizes, make_corpus
 from hermes_apprentice.embedding.base import Embedder
 from hermes_apprentice.pipeline import open_pipeline
-from hermes_apprentice.settings import DetectorSettings, ModelSettings, Settings
+from hermes_apprentice.settings import DetectorSettings, ModelSettings, Settings, TrainerSettings
 from hermes_apprentice.storage.database import Database
 
 NOW = 1_790_000_000.0
@@ -29,6 +29,7 @@ def settings_for(root: Path) -> Settings:
         hermes_home=root / "hermes",
         detector=DetectorSettings(min_runs_stable=1),
         models=ModelSettings(embedder="all-MiniLM-L6-v2", folder=MODELS),
+        trainer=TrainerSettings(method="crf"),
     )
 
 

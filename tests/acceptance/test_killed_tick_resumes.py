@@ -23,6 +23,7 @@ KILLS = 8
 
 def tick(settings: Settings) -> subprocess.Popen[bytes]:
     (settings.home / "settings.toml").write_text(
+        '[trainer]\nmethod = "crf"\n'
         f'[models]\nembedder = "{settings.models.embedder}"\nfolder = "{settings.models_dir}"\n'
     )
     return subprocess.Popen(

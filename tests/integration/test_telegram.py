@@ -150,7 +150,7 @@ async def test_a_reply_is_answered_while_a_turn_runs_and_does_not_interrupt_it(
     assert scene.decision("gc-0a02") == (ProposalState.ACCEPTED, "telegram:4711")
     assert not any("has answered" in one["text"] for one in scene.telegram.sent[before:])
     scene.upstream.release.set()
-    await scene.telegram.message("The upstream has answered.", after=before)
+    await scene.telegram.message("The upstream has answered", after=before)
     assert not scene.upstream.hung_up
     assert not any("gc-0a02" in text for text in scene.upstream.asked)
 
@@ -237,7 +237,7 @@ async def test_somebody_hermes_does_not_trust_decides_nothing(
 async def test_ordinary_messages_reach_the_agent(scene: Scene) -> None:
     before = len(scene.telegram.sent)
     await scene.telegram.say("details")  # no question is open: meant for the agent
-    await scene.telegram.message("The upstream has answered.", after=before)
+    await scene.telegram.message("The upstream has answered", after=before)
     assert scene.upstream.asked[-1].endswith("details")
 
 

@@ -28,7 +28,7 @@ from hermes_apprentice.settings import Settings, child_environment, load_setting
 
 _SECRET = re.compile(
     r"""((?:api_key|token|secret|password|[A-Z0-9_]+_(?:KEY|TOKEN|SECRET|PASSWORD))["']?\s*[:=]\s*)"""
-    r"""("[^"]*"|'[^']*'|[^\s,}#]+)"""
+    r"""("[^"]*"|'[^']*'|[^\s,}]+)"""
 )
 _SHOWN = ("unused", '""', "''", "null")
 
@@ -77,6 +77,8 @@ def setup(
     )
     machine = examine_machine(settings.home)
     states = survey_profiles(settings, wishes.profiles)
+    homes = {str(state.home) for state in states}
+    elsewhere = [one for one in read_receipts(settings.home) if one.jobs and one.home not in homes]
     hermes = [
         find_hermes(
             state.home,
@@ -91,7 +93,7 @@ def setup(
         survey_own(settings),
         hermes,
         machine,
-        wanted_jobs(),
+        () if elsewhere else wanted_jobs(),
         sorted(child_environment()),
     )
     typer.echo(_found(settings, hermes[0], machine))
@@ -191,7 +193,7 @@ def _difference(change: FileChange) -> str:
         _lines(change.after),
         path if change.before is not None else "/dev/null",
         path if change.after is not None else "/dev/null",
-        n=1,
+        n=1 if change.path.suffix == ".yaml" else 0,
     )
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 

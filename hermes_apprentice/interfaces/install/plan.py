@@ -356,6 +356,7 @@ def _same_places(edits: Sequence[Edit], wanted: Sequence[Edit]) -> bool:
 
 
 def env_text_of(state: ProfileState) -> str:
+    """Return the text of .env; bytes that are no UTF-8 survive the way back."""
     return (state.env or b"").decode("utf-8", errors="surrogateescape")
 
 

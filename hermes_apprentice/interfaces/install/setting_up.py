@@ -79,8 +79,13 @@ def plan_setup(
                 f"asks {first.base_url}. The sidecar has one upstream: leave that profile out, or "
                 "name an endpoint that serves both with --upstream-url."
             )
+    # Jobs stay where an earlier setup put them.
+    having = [
+        number for number, state in enumerate(profiles) if state.receipt and state.receipt.jobs
+    ]
+    keeper = having[0] if having else 0
     plans = [
-        plan_profile(state, upstream, settings, facts, jobs if number == 0 else ())
+        plan_profile(state, upstream, settings, facts, jobs if number == keeper else ())
         for number, (state, upstream, facts) in enumerate(
             zip(profiles, upstreams, hermes, strict=True)
         )
@@ -189,7 +194,8 @@ def _warnings(
                 "`hermes plugins enable apprentice` enables it."
             )
         ours = state.receipt.env_text if state.receipt is not None else ""
-        if "APPRENTICE_HOME" in state.variables() and not ours:
+        told = f"APPRENTICE_HOME={settings.home}"
+        if "APPRENTICE_HOME" in state.variables() and not ours and told not in env_text_of(state):
             found.append(
                 f"{state.env_path} already sets APPRENTICE_HOME and is not changed; "
                 f"see that it is {settings.home}."

@@ -95,7 +95,8 @@ def find_upstream(
     own = _named(config, provider)
     entry: dict[str, Any] = {"provider": provider, "model": model}
     source: dict[str, Any] = {}
-    base_url, key_envs = "", ()
+    base_url = ""
+    key_envs: tuple[str, ...] = ()
     if provider.lower() == "custom" or (provider == "auto" and section.get("base_url")):
         source = section
         entry["provider"] = "custom"

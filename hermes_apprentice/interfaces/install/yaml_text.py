@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
 from hermes_apprentice.errors import ConfigError
 
@@ -224,7 +224,7 @@ def _scalar(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _replace(text: str, node: Node, written: str) -> str:
+def _replace(text: str, node: Any, written: str) -> str:
     start, end = node.start_mark.index, _end(node)
     if start == end:
         # The value of "key:" has no width; it begins right behind the colon.
@@ -237,7 +237,7 @@ def _replace(text: str, node: Node, written: str) -> str:
     return f"{text[:start]}{written}{ended}{text[end:]}"
 
 
-def _cut(text: str, node: Node, spans: Sequence[tuple[int, int]], index: int) -> str:
+def _cut(text: str, node: Any, spans: Sequence[tuple[int, int]], index: int) -> str:
     """Remove one entry of a collection that keeps others, or the last one of the root."""
     start, end = spans[index]
     if node.flow_style:
@@ -256,7 +256,7 @@ def _cut(text: str, node: Node, spans: Sequence[tuple[int, int]], index: int) ->
     return text[:line] + text[stop:]
 
 
-def _end(node: Node) -> int:
+def _end(node: Any) -> int:
     """Return where a value really ends: a parser counts the comments behind a block to it."""
     if isinstance(node, ScalarNode) or node.flow_style or not node.value:
         return int(node.end_mark.index)

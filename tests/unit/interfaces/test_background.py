@@ -17,7 +17,7 @@ from hermes_apprentice.settings import Settings
 
 BLOCKED = 60.0
 
-JOB_MODULE = '''
+JOB_MODULE = """
 import sys
 from pathlib import Path
 from hermes_apprentice.interfaces.background import Job, finish
@@ -34,7 +34,7 @@ def work():
         runs.write("x")
 
 sys.exit(finish(settings, Job(name=sys.argv[1], module=__name__), work))
-'''
+"""
 
 
 @pytest.fixture
