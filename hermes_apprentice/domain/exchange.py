@@ -104,7 +104,8 @@ def exchange_id(profile: str, session_id: str, asked_at: float, request: str) ->
 
 
 # What Hermes adds around the user's own words on the wire.
-_SYSTEM_NOTE = re.compile(r"\n\n\[System note: .*\Z", re.DOTALL)
+_NOTE_BEHIND = re.compile(r"\n\n\[System note: .*\Z", re.DOTALL)
+_NOTES_BEFORE = re.compile(r"\A(?:\[System note:[^\]]*\]\s*)+")
 _NOT_TYPED = (
     "[System: ",
     "[IMPORTANT: You are running as a scheduled cron job",
@@ -114,8 +115,8 @@ _NOT_TYPED = (
 
 
 def user_text(content: str) -> str:
-    """Return what the user typed, without the notes that Hermes appends."""
-    return _SYSTEM_NOTE.sub("", content).strip()
+    """Return what the user typed, without the notes that Hermes puts before and behind it."""
+    return _NOTES_BEFORE.sub("", _NOTE_BEHIND.sub("", content)).strip()
 
 
 def typed_by_a_person(content: str) -> bool:

@@ -31,9 +31,6 @@ _CRON_DELIVERY = "[Cron delivery: "
 _NUDGE = "[System: "
 """Hermes asking the model to go on, or telling it about a change."""
 
-_LEADING_NOTES = re.compile(r"\A(?:\[System note:[^\]]*\]\s*)+")
-"""What the gateway puts before a message after an interruption or a reset."""
-
 _SCREENSHOT = re.compile(r"^\[screenshot\]$", re.MULTILINE)
 """All that Hermes keeps of an image."""
 
@@ -322,7 +319,7 @@ class _Drafts:
             return
         withdrawn = row.newest.state is RowState.WITHDRAWN
         current = self.last_of.get(withdrawn)
-        text = user_text(_LEADING_NOTES.sub("", content))
+        text = user_text(content)
         only_a_note = bool(content.strip()) and not text and not attachment
         typed = typed_by_a_person(content) and not only_a_note
         if content.lstrip().startswith(_NUDGE) and current and current.final is None:

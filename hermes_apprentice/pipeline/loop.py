@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from hermes_apprentice.approvals import desk, messages
@@ -25,7 +26,6 @@ from hermes_apprentice.domain.specialist import Specialist, Stage, Step
 from hermes_apprentice.errors import (
     ApprenticeError,
     ReplyError,
-    SessionDBError,
     UnknownVersionError,
 )
 from hermes_apprentice.observer.harvest import HarvestReport, harvest
@@ -48,6 +48,9 @@ from hermes_apprentice.storage.specialists import (
 
 MOVING = (Step.APPROVED, Step.DATASET_BUILT, Step.TRAINED, Step.VALIDATED)
 """Steps that a tick works on."""
+
+MOST_ROUNDS = 200
+"""Calls of the observer in a row; what is left is compared the next time."""
 
 SERVED = (Stage.CANARY, Stage.LIVE)
 """Stages in which a specialist has a skill."""
@@ -127,16 +130,27 @@ class Pipeline:
             SessionDBError: No profile has a database, or one cannot be read.
         """
         profiles = discover_profiles(self.shop.settings.hermes_home)
-        if not profiles:
-            raise SessionDBError(
-                f"There is no state.db in {self.shop.settings.hermes_home} or its profiles. Talk "
-                "to Hermes once, or set HERMES_HOME to where it keeps its data."
-            )
         reports = {}
         for number, (profile, path) in enumerate(profiles):
             self.shop.progress(f"reading sessions of '{profile}'", number / len(profiles))
-            reports[profile] = harvest(path, profile, self.shop.database, self.shop.clock())
+            reports[profile] = self._harvest(path, profile)
         return reports
+
+    def _harvest(self, path: Path, profile: str) -> HarvestReport:
+        """Harvest until every old row that may have changed was compared again."""
+        total = harvest(path, profile, self.shop.database, self.shop.clock())
+        for _ in range(MOST_ROUNDS):
+            if total.settled:
+                break
+            one = harvest(path, profile, self.shop.database, self.shop.clock())
+            total = replace(
+                one,
+                new=total.new + one.new,
+                updated=total.updated + one.updated,
+                withdrawn=total.withdrawn + one.withdrawn,
+                deleted=total.deleted + one.deleted,
+            )
+        return total
 
     def detect(self) -> DetectionReport:
         """Look for patterns, and propose the candidates among them."""
