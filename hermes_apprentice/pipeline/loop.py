@@ -6,7 +6,6 @@ after it was interrupted.
 
 from __future__ import annotations
 
-import sqlite3
 import time
 import uuid
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from hermes_apprentice.observer.harvest import HarvestReport, harvest
 from hermes_apprentice.observer.profiles import discover_profiles
 from hermes_apprentice.pipeline.matching import refit_matcher
 from hermes_apprentice.pipeline.steps import Outcomes, take_step
+from hermes_apprentice.pipeline.views import SpecialistDetails, SpecialistView, view_of
 from hermes_apprentice.pipeline.workshop import Progress, Workshop, silent
 from hermes_apprentice.registry.skills import remove_skill, write_skill
 from hermes_apprentice.settings import Settings
@@ -39,7 +39,7 @@ from hermes_apprentice.storage.approvals import add_message
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.lease import lease
 from hermes_apprentice.storage.patterns import PatternStore
-from hermes_apprentice.storage.rollouts import find_rollout, save_rollout, tally
+from hermes_apprentice.storage.rollouts import find_rollout, save_rollout
 from hermes_apprentice.storage.specialists import (
     find_specialist,
     list_specialists,
@@ -87,34 +87,6 @@ class TickReport:
 
     pending: int
     """Specialists that the next tick will move on."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpecialistView:
-    """A specialist on both sides: how it was made, and what it does now."""
-
-    specialist: Specialist
-    """Where it stands in the learning half."""
-
-    rollout: Rollout | None
-    """Where it stands in the serving half, once it is registered."""
-
-    compared: int
-    """Its answers that were compared with the upstream's."""
-
-    agreed: int
-    """Those that were equal."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpecialistDetails:
-    """One specialist with its verdict."""
-
-    view: SpecialistView
-    """Where it stands."""
-
-    report: str
-    """The gate's report in Markdown, or the reason why there is none."""
 
 
 class Pipeline:
@@ -185,7 +157,7 @@ class Pipeline:
     def specialists(self) -> list[SpecialistView]:
         """Return every specialist with its rollout and agreement so far."""
         with self.shop.database.transaction() as connection:
-            return [_view(connection, one) for one in list_specialists(connection)]
+            return [view_of(connection, one) for one in list_specialists(connection)]
 
     def specialist(self, slug: str) -> SpecialistDetails:
         """Return one specialist with the gate's report.
@@ -198,7 +170,7 @@ class Pipeline:
             if found is None:
                 names = ", ".join(one.slug for one in list_specialists(connection)) or "none"
                 raise UnknownVersionError(f"There is no specialist '{slug}'; known: {names}.")
-            view = _view(connection, found)
+            view = view_of(connection, found)
         path = self.shop.run_dir(found.run_id) / str(found.kind) / "verdict.md"
         report = path.read_text(encoding="utf-8") if path.exists() else found.reason
         return SpecialistDetails(view=view, report=report)
@@ -387,14 +359,6 @@ def open_pipeline(
 ) -> Pipeline:
     """Return the learning half; nothing heavy is loaded before it is needed."""
     return Pipeline(Workshop(settings, database, clock, progress))
-
-
-def _view(connection: sqlite3.Connection, specialist: Specialist) -> SpecialistView:
-    rollout = find_rollout(connection, specialist.slug)
-    counts = tally(connection, specialist.slug, specialist.version or 0)
-    return SpecialistView(
-        specialist=specialist, rollout=rollout, compared=counts.compared, agreed=counts.agreed
-    )
 
 
 def _new_specialist(candidate: Candidate, now: float) -> Specialist:
