@@ -6,8 +6,8 @@ after it was interrupted.
 
 from __future__ import annotations
 
+import tempfile
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,23 +20,31 @@ from hermes_apprentice.detector.detection import detect as run_detection
 from hermes_apprentice.detector.detection import survey as run_survey
 from hermes_apprentice.domain.approval import Action, Reply
 from hermes_apprentice.domain.pattern import Candidate, CandidateState
-from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.specialist import Specialist, Stage, Step
 from hermes_apprentice.errors import (
     ApprenticeError,
+    RegistryError,
     ReplyError,
+    SessionDBError,
     UnknownVersionError,
 )
 from hermes_apprentice.observer.harvest import HarvestReport, harvest
 from hermes_apprentice.observer.profiles import discover_profiles
 from hermes_apprentice.pipeline.matching import refit_matcher
-from hermes_apprentice.pipeline.steps import Outcomes, take_step
+from hermes_apprentice.pipeline.steps import (
+    Outcomes,
+    in_shadow,
+    new_run_id,
+    new_specialist,
+    take_step,
+)
 from hermes_apprentice.pipeline.views import SpecialistDetails, SpecialistView, view_of
 from hermes_apprentice.pipeline.workshop import Progress, Workshop, silent
-from hermes_apprentice.registry.skills import remove_skill, write_skill
+from hermes_apprentice.registry.skills import sync_skills
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.approvals import add_message
 from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.lease import lease
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.storage.rollouts import find_rollout, save_rollout
@@ -140,14 +148,30 @@ class Pipeline:
             )
 
     def survey(self) -> Survey:
-        """Look for patterns without writing anything."""
-        return run_survey(
-            self.shop.database,
-            self.shop.embedder,
-            self.shop.settings.detector,
-            self.shop.prices.cost_of,
-            self.shop.clock(),
-        )
+        """Look for patterns in everything that Hermes has stored by now; writes nothing.
+
+        New sessions are read into a copy of the database that is thrown away.
+
+        Raises:
+            SessionDBError: Nothing was read before, and no session database can be read now.
+        """
+        with (
+            tempfile.TemporaryDirectory(prefix="apprentice-") as folder,
+            self.shop.database.copy_to(Path(folder) / "survey.db") as copy,
+        ):
+            aside = Pipeline(self.shop.beside(copy))
+            try:
+                aside.observe()
+            except SessionDBError:
+                if not ExchangeStore(copy).counts().total:
+                    raise
+            return run_survey(
+                copy,
+                self.shop.embedder,
+                self.shop.settings.detector,
+                self.shop.prices.cost_of,
+                self.shop.clock(),
+            )
 
     def candidates(self) -> list[Candidate]:
         """Return every candidate, decided or not."""
@@ -214,7 +238,7 @@ class Pipeline:
                 store.set_candidate_state(candidate.candidate_id, CandidateState.SKIPPED)
                 return messages.skipped(candidate.candidate_id, who)
             store.set_candidate_state(candidate.candidate_id, CandidateState.APPROVED)
-            save_specialist(connection, _new_specialist(candidate, now))
+            save_specialist(connection, new_specialist(candidate, now))
             text = messages.training_queued(candidate.candidate_id, candidate.pattern.slug, who)
             add_message(connection, candidate.candidate_id, f"accepted:{proposal.nonce}", text, now)
             return text
@@ -275,7 +299,7 @@ class Pipeline:
                 ),
             )
             if outcome.step is Step.REGISTERED and outcome.version is not None:
-                save_rollout(connection, _shadow(specialist.slug, outcome.version, now), now)
+                save_rollout(connection, in_shadow(specialist.slug, outcome.version, now), now)
             if outcome.message:
                 key = f"{outcome.step}:{specialist.run_id}"
                 add_message(connection, specialist.candidate_id, key, outcome.message, now)
@@ -293,7 +317,7 @@ class Pipeline:
                     specialist,
                     step=Step.APPROVED,
                     reason="Tried again.",
-                    run_id=_run_id(),
+                    run_id=new_run_id(),
                     updated_at=now,
                 ),
             )
@@ -332,19 +356,23 @@ class Pipeline:
             specialist = find_specialist(connection, slug)
             if specialist is not None:
                 save_specialist(connection, replace(specialist, version=version, updated_at=now))
-            save_rollout(connection, replace(_shadow(slug, version, now), reason=reason), now)
+            save_rollout(connection, replace(in_shadow(slug, version, now), reason=reason), now)
         return f"'{slug}' is back at version {version}, in shadow."
 
     def sync_skills(self) -> None:
-        """Write the skills of specialists that answer requests, remove the others'."""
+        """Make the skills those of the specialists that answer requests."""
+        manifests = []
         for specialist in self._specialists():
             with self.shop.database.transaction() as connection:
                 rollout = find_rollout(connection, specialist.slug)
-            if rollout is not None and rollout.stage in SERVED:
+            if rollout is None or rollout.stage not in SERVED:
+                continue
+            try:
                 version = self.shop.registry.open_version(rollout.slug, rollout.version)
-                write_skill(self.shop.settings.skills_dir, version.manifest)
-            else:
-                remove_skill(self.shop.settings.skills_dir, specialist.slug)
+            except RegistryError:
+                continue  # damaged, so the sidecar does not serve it either
+            manifests.append(version.manifest)
+        sync_skills(self.shop.settings.skills_dir, manifests)
 
     def _specialists(self) -> list[Specialist]:
         with self.shop.database.transaction() as connection:
@@ -359,33 +387,3 @@ def open_pipeline(
 ) -> Pipeline:
     """Return the learning half; nothing heavy is loaded before it is needed."""
     return Pipeline(Workshop(settings, database, clock, progress))
-
-
-def _new_specialist(candidate: Candidate, now: float) -> Specialist:
-    return Specialist(
-        slug=candidate.pattern.slug,
-        pattern_id=candidate.pattern.pattern_id,
-        candidate_id=candidate.candidate_id,
-        kind=candidate.pattern.kind,
-        step=Step.APPROVED,
-        reason="The operator said train.",
-        run_id=_run_id(),
-        version=None,
-        updated_at=now,
-    )
-
-
-def _run_id() -> str:
-    return f"run-{uuid.uuid4().hex[:12]}"
-
-
-def _shadow(slug: str, version: int, now: float) -> Rollout:
-    return Rollout(
-        slug=slug,
-        version=version,
-        stage=Stage.SHADOW,
-        share=0.0,
-        held=False,
-        step_started_at=now,
-        reason="Newly registered.",
-    )

@@ -9,6 +9,7 @@ steps are taken; ``loop`` decides that.
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +21,10 @@ from hermes_apprentice.dataset.reader import read_dataset
 from hermes_apprentice.domain.dataset import Dataset
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
 from hermes_apprentice.domain.exchange import Exchange
-from hermes_apprentice.domain.pattern import Pattern
+from hermes_apprentice.domain.pattern import Candidate, Pattern
+from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind
-from hermes_apprentice.domain.specialist import Envelope, Manifest, Specialist, Step
+from hermes_apprentice.domain.specialist import Envelope, Manifest, Specialist, Stage, Step
 from hermes_apprentice.domain.training import Method, TrainingJob, TrainingResult
 from hermes_apprentice.errors import NotEnoughExamplesError, RegistryError
 from hermes_apprentice.pipeline.workshop import Workshop
@@ -255,3 +257,36 @@ def _finished(output: Path) -> TrainingResult | None:
         return _RESULT.validate_json((output / "result.json").read_bytes())
     except (FileNotFoundError, ValidationError, json.JSONDecodeError):
         return None
+
+
+def new_specialist(candidate: Candidate, now: float) -> Specialist:
+    """Return the specialist that begins with a yes to a candidate."""
+    return Specialist(
+        slug=candidate.pattern.slug,
+        pattern_id=candidate.pattern.pattern_id,
+        candidate_id=candidate.candidate_id,
+        kind=candidate.pattern.kind,
+        step=Step.APPROVED,
+        reason="The operator said train.",
+        run_id=new_run_id(),
+        version=None,
+        updated_at=now,
+    )
+
+
+def new_run_id() -> str:
+    """Return a fresh name for a run; its folder holds everything the run makes."""
+    return f"run-{uuid.uuid4().hex[:12]}"
+
+
+def in_shadow(slug: str, version: int, now: float) -> Rollout:
+    """Return the rollout that every registered version begins with."""
+    return Rollout(
+        slug=slug,
+        version=version,
+        stage=Stage.SHADOW,
+        share=0.0,
+        held=False,
+        step_started_at=now,
+        reason="Newly registered.",
+    )

@@ -40,6 +40,10 @@ class Workshop:
         self.clock = clock
         self.progress = progress
 
+    def beside(self, database: Database) -> Workshop:
+        """Return a workshop over another database, with the same settings."""
+        return Workshop(self.settings, database, self.clock, self.progress)
+
     @cached_property
     def embedder(self) -> Embedder:
         """The embedder; fetched on first use."""

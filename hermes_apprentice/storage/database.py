@@ -97,6 +97,16 @@ class Database:
         except sqlite3.Error as error:
             raise _translated(self.path, error) from error
 
+    def copy_to(self, path: Path) -> Database:
+        """Return an independent copy of the whole database, at ``path``."""
+        copy = Database(path)
+        try:
+            self._connection.backup(copy._connection)
+        except sqlite3.Error as error:
+            copy.close()
+            raise _translated(self.path, error) from error
+        return copy
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()

@@ -22,6 +22,20 @@ from hermes_apprentice.storage.database import Database
 NOW = 1_790_000_000.0
 
 
+def test_the_report_finds_the_patterns_before_anything_was_read_and_writes_nothing(
+    sessions_home: Path, copy_of: Callable[[Path], Settings]
+) -> None:
+    settings = copy_of(sessions_home)
+    with Database(settings.database_path) as database:
+        survey = open_pipeline(settings, database, clock=lambda: NOW).survey()
+        for table in ("exchanges", "observer_cursors", "embeddings", "patterns", "outbox"):
+            assert database.read(f"SELECT COUNT(*) FROM {table}")[0][0] == 0
+    kinds = [row.pattern.kind for row in survey.rows[:2]]
+    assert sorted(kinds) == [Kind.CLASSIFIER, Kind.EXTRACTOR]
+    assert all(row.pattern.forecast.saved_per_month > 0 for row in survey.rows[:2])
+    assert survey.exchanges > 400
+
+
 def test_the_two_patterns_are_found_and_nothing_else(
     approved_home: Path, copy_of: Callable[[Path], Settings]
 ) -> None:

@@ -52,7 +52,6 @@ def new_session_db(settings: Settings) -> None:
         ("roi",),
         ("outbox",),
         ("models", "list"),
-        ("report",),
         ("doctor",),
         ("explain", "which label fits this?"),
     ],
@@ -71,6 +70,14 @@ def test_without_a_session_database_observe_says_where_it_looked(
     assert code == 1
     assert str(settings.hermes_home) in errors
     assert "HERMES_HOME" in errors
+
+
+def test_a_report_without_any_sessions_says_where_it_looked(
+    apprentice: Command, settings: Settings
+) -> None:
+    code, _, errors = apprentice("report")
+    assert code == 1
+    assert str(settings.hermes_home) in errors
 
 
 def test_an_empty_session_database_gives_nothing(apprentice: Command, settings: Settings) -> None:
@@ -131,6 +138,7 @@ def test_without_eligible_exchanges_the_report_says_so_and_detect_finds_nothing(
 
 
 def test_the_report_changes_nothing(apprentice: Command, settings: Settings) -> None:
+    new_session_db(settings)
     with Database(settings.database_path) as database:
         before = database.read("SELECT name, sql FROM sqlite_master ORDER BY name")
         counts = [database.read(f"SELECT COUNT(*) FROM {t}")[0][0] for t in ("patterns", "outbox")]
