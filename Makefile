@@ -34,7 +34,7 @@ check: $(VENV)/.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m cogapp --check docs/cli.md docs/settings.md
+	$(BIN)/python -m cogapp --check docs/cli.md docs/settings.md docs/mcp.md
 
 # The quick tests only.
 unit: $(VENV)/.stamp
@@ -46,7 +46,7 @@ bench: env
 
 # Regenerate the reference pages from the code.
 docs: $(VENV)/.stamp
-	$(BIN)/python -m cogapp -r docs/cli.md docs/settings.md
+	$(BIN)/python -m cogapp -r docs/cli.md docs/settings.md docs/mcp.md
 
 clean:
 	rm -rf $(VENV) $(TRAIN_VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
+from threadpoolctl import threadpool_limits
 
 from hermes_apprentice.domain.dataset import Example, Split
 from hermes_apprentice.domain.evaluation import agrees, f1
@@ -52,6 +53,7 @@ Row = tuple[str, str]
 
 
 def main() -> int:
+    threadpool_limits(1)  # answers are timed on one thread, and the child decides for itself
     arguments = _arguments()
     store = ModelStore(arguments.models)
     embedder = open_embedder(store, arguments.embedder, threads=1)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from typing import NamedTuple
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.errors import ApprenticeError
@@ -26,9 +28,11 @@ from hermes_apprentice.trainer.environment import find_train_python
 
 _LEAST_FREE = 2_000_000_000
 _TIMEOUT = 5.0
+_CLOCK_SECONDS = 300.0
 
 
-class Finding(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Finding:
     """The result of one check."""
 
     check: str
@@ -47,9 +51,18 @@ class Finding(NamedTuple):
     """Whether Apprentice works without it."""
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Run every check."""
-    checks: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
+Check = tuple[str, Callable[[Settings], Iterator[Finding]]]
+"""A name, and what looks."""
+
+
+def examine(settings: Settings, further: Sequence[Check] = ()) -> list[Finding]:
+    """Run every check.
+
+    Args:
+        settings: Everything that can be set.
+        further: Checks that know more than this module may.
+    """
+    checks: tuple[Check, ...] = (
         ("sessions", _sessions),
         ("database", _database),
         ("embedder", _embedder),
@@ -59,6 +72,8 @@ def examine(settings: Settings) -> list[Finding]:
         ("sidecar", _sidecar),
         ("training environment", _training),
         ("disk", _disk),
+        ("clock", _clock),
+        *further,
     )
     findings: list[Finding] = []
     for name, check in checks:
@@ -128,17 +143,21 @@ def _prices(settings: Settings) -> Iterator[Finding]:
 
 
 def _upstream(settings: Settings) -> Iterator[Finding]:
-    key = settings.upstream_api_key
     variable = settings.upstream.api_key_env
-    if variable and key is None:
-        yield Finding("upstream", False, f"{variable} is not set", f"set {variable}")
+    key = _upstream_key(settings)
+    if variable and not key:
+        env = settings.hermes_home / ".env"
+        yield Finding(
+            "upstream", False, f"{variable} is not set", f"set {variable}, or write it into {env}"
+        )
         return
     request = urllib.request.Request(settings.upstream.base_url.rstrip("/") + "/models")
-    if key is not None:
-        request.add_header("Authorization", f"Bearer {key.get_secret_value()}")
+    if key:
+        request.add_header("Authorization", f"Bearer {key}")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
             yield Finding("upstream", True, f"{settings.upstream.base_url}: {answer.status}")
+            yield from _against(answer.headers.get("Date"), time.time())
     except urllib.error.HTTPError as error:
         reachable = error.code == 404
         yield Finding(
@@ -154,6 +173,50 @@ def _upstream(settings: Settings) -> Iterator[Finding]:
             f"{settings.upstream.base_url}: {error}",
             "check the address and the network",
         )
+
+
+def _upstream_key(settings: Settings) -> str:
+    """Return the key, from where the sidecar's service reads it if not from our environment."""
+    if settings.upstream_api_key is not None:
+        return settings.upstream_api_key.get_secret_value()
+    for path in (settings.home / "upstream.env", settings.hermes_home / ".env"):
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            name, _, value = line.strip().removeprefix("export ").partition("=")
+            if name.strip() == settings.upstream.api_key_env and value.strip("\"' "):
+                return value.strip("\"' ")
+    return ""
+
+
+def _against(date: str | None, now: float) -> Iterator[Finding]:
+    """Compare the clock with the time that a server says it is."""
+    try:
+        theirs = parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, TypeError):
+        return
+    if abs(theirs - now) > _CLOCK_SECONDS:
+        yield Finding(
+            "clock",
+            False,
+            f"{abs(theirs - now):.0f} s off the upstream's",
+            "set the clock (timedatectl set-ntp true)",
+        )
+
+
+def _clock(settings: Settings) -> Iterator[Finding]:
+    with Database(settings.database_path) as database:
+        newest = database.read("SELECT MAX(asked_at) FROM exchanges")[0][0]
+    ahead = (newest or 0) - time.time()
+    ok = ahead <= _CLOCK_SECONDS
+    yield Finding(
+        "clock",
+        ok,
+        "plausible" if ok else f"requests are {ahead:.0f} s in the future",
+        "" if ok else "set the clock (timedatectl set-ntp true)",
+    )
 
 
 def _sidecar(settings: Settings) -> Iterator[Finding]:
@@ -180,7 +243,7 @@ def _training(settings: Settings) -> Iterator[Finding]:
         "training environment",
         python is not None,
         python or "none; extractors are trained as a CRF, without torch",
-        "" if python else "see docs/operating.md to add it",
+        "" if python else "apprentice setup --with-training",
         optional=True,
     )
 

@@ -3,4 +3,4 @@
 from hermes_apprentice.interfaces.mcp_tools import main
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -61,6 +61,8 @@ class FakeTelegram:
         self.polled = asyncio.Event()
         self.rate_limits: list[int] = []
         self.down = False
+        self.refused = asyncio.Event()
+        self.silent_after = ""
         self._updates: list[dict[str, Any]] = []
         self._numbers = itertools.count(1000)
         self._changed = asyncio.Condition()
@@ -69,6 +71,7 @@ class FakeTelegram:
         method = request.match_info["method"]
         values: dict[str, Any] = {**request.query, **(await request.post())}
         if self.down and method == "sendMessage":
+            self.refused.set()
             return web.json_response(
                 {"ok": False, "error_code": 502, "description": "Bad Gateway"}, status=502
             )
@@ -92,10 +95,10 @@ class FakeTelegram:
             return web.json_response({"ok": True, "result": True})
         return web.json_response({"ok": True, "result": await answer(values)})
 
-    async def _getMe(self, values: dict[str, Any]) -> Any:  # noqa: N802
+    async def _getMe(self, values: dict[str, Any]) -> Any:
         return {"id": 123456, "is_bot": True, "first_name": "Bot", "username": "invented_bot"}
 
-    async def _getUpdates(self, values: dict[str, Any]) -> Any:  # noqa: N802
+    async def _getUpdates(self, values: dict[str, Any]) -> Any:
         self.polled.set()
         offset = int(values.get("offset", 0))
         deadline = time.monotonic() + min(float(values.get("timeout", 0)), 5.0)
@@ -110,7 +113,7 @@ class FakeTelegram:
                 except TimeoutError:
                     return []
 
-    async def _sendMessage(self, values: dict[str, Any]) -> Any:  # noqa: N802
+    async def _sendMessage(self, values: dict[str, Any]) -> Any:
         number = next(self._numbers)
         markup = json.loads(values.get("reply_markup") or "null")
         sent = {
@@ -126,15 +129,17 @@ class FakeTelegram:
         async with self._changed:
             self.sent.append(sent)
             self._changed.notify_all()
+        if self.silent_after and self.silent_after in sent["text"]:
+            await asyncio.Event().wait()  # it is in the chat, and the sender never learns that
         return self._message(number, int(values["chat_id"]), sent["text"], bot=True)
 
-    async def _answerCallbackQuery(self, values: dict[str, Any]) -> Any:  # noqa: N802
+    async def _answerCallbackQuery(self, values: dict[str, Any]) -> Any:
         async with self._changed:
             self.toasts.append(values)
             self._changed.notify_all()
         return True
 
-    async def _editMessageReplyMarkup(self, values: dict[str, Any]) -> Any:  # noqa: N802
+    async def _editMessageReplyMarkup(self, values: dict[str, Any]) -> Any:
         async with self._changed:
             self.edits.append(values)
             self._changed.notify_all()
@@ -233,13 +238,17 @@ class FakeTelegram:
             return await asyncio.wait_for(look(), within)
         except TimeoutError:
             texts = "\n".join(one["text"] for one in self.sent)
-            raise AssertionError(f"{what} did not come within {within:g} s; sent:\n{texts}") from None
+            raise AssertionError(
+                f"{what} did not come within {within:g} s; sent:\n{texts}"
+            ) from None
 
 
 class FakeUpstream:
     """Streams an answer; to a request with SLOW in it only when the test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: Callable[[str], str | None] = lambda text: None) -> None:
+        self._answer = answer
+        self._template: dict[str, Any] = {}
         self.asked: list[str] = []
         self.slow_began = asyncio.Event()
         self.release = asyncio.Event()
@@ -249,6 +258,10 @@ class FakeUpstream:
         body = await request.json()
         text = _last_user_text(body)
         self.asked.append(text)
+        if body.get("tools"):
+            self._template = body
+        answer = self._answer(text) or "The upstream has answered."
+        head, tail = answer[: len(answer) // 2], answer[len(answer) // 2 :]
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         try:
@@ -256,8 +269,8 @@ class FakeUpstream:
                 self.slow_began.set()
                 await asyncio.wait_for(self.release.wait(), PATIENCE)
             for delta, finish in (
-                ({"role": "assistant", "content": "The upstream "}, None),
-                ({"content": "has answered."}, None),
+                ({"role": "assistant", "content": head}, None),
+                ({"content": tail}, None),
                 ({}, "stop"),
             ):
                 choice = {"index": 0, "delta": delta, "finish_reason": finish}
@@ -268,6 +281,10 @@ class FakeUpstream:
             self.hung_up = True
             raise
         return response
+
+    def template(self) -> dict[str, Any]:
+        """Return the last body that carried tools: what Hermes really sends."""
+        return self._template
 
 
 def _event(content: dict[str, Any]) -> bytes:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection
 
 from hermes_apprentice.approvals import messages
 from hermes_apprentice.approvals.grammar import handles_in
-from hermes_apprentice.approvals.outbox import Delivery, deliver
 from hermes_apprentice.domain.approval import Proposal, ProposalState, Reply
 from hermes_apprentice.domain.pattern import Candidate
 from hermes_apprentice.errors import ReplyError
@@ -26,20 +25,6 @@ from hermes_apprentice.storage.approvals import (
     find_question,
     open_proposals,
 )
-
-__all__ = [
-    "Delivery",
-    "decide",
-    "deliver",
-    "graduation_key",
-    "may_decide",
-    "meant",
-    "nonce_of",
-    "propose",
-    "renew_expired",
-    "require_decider",
-    "resolve",
-]
 
 _DAY = 86_400.0
 
@@ -151,9 +136,10 @@ def resolve(
             has expired, or this person may not decide it.
     """
     proposal = meant(connection, reply)
-    if proposal.state is not ProposalState.OPEN:
+    undecided = proposal.state in (ProposalState.OPEN, ProposalState.EXPIRED)
+    if not undecided:
         raise ReplyError(f"{proposal.proposal_id} was already {_decision(proposal)}.")
-    if now >= proposal.expires_at:
+    if proposal.state is ProposalState.EXPIRED or now >= proposal.expires_at:
         raise ReplyError(f"{proposal.proposal_id} has expired; it is proposed again soon.")
     require_decider(proposal.deciders if deciders is None else deciders, who, proposal.proposal_id)
     return proposal

@@ -7,6 +7,7 @@ keywords that the detector has sanitised.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import shorten
 
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
 from hermes_apprentice.domain.money import dollars
@@ -15,8 +16,10 @@ from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind, Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Specialist, Stage
 
-LONGEST = 1_000
-"""Characters in a message, so that it fits every platform."""
+LONGEST = 900
+"""Characters in a message: it fits every platform, with a note about a repetition, too."""
+
+_LABEL = 120
 
 
 REPLY_WITH = "Reply: train"
@@ -31,7 +34,7 @@ def graduation(candidate: Candidate) -> str:
     pattern = candidate.pattern
     handle = candidate.candidate_id
     return _limited(
-        f"A request keeps coming back: {pattern.label} ({handle}).\n"
+        f"A request keeps coming back: {_label(pattern)} ({handle}).\n"
         f"{pattern.size} requests, about {pattern.forecast.requests_per_day:.1f} a day. "
         f"{pattern.shape.agreement:.0%} of the answers are {shape_in_words(pattern.shape)}.\n"
         f"{forecast_in_words(pattern.forecast)}\n"
@@ -45,7 +48,7 @@ def details(candidate: Candidate) -> str:
     """Return what is known about a candidate."""
     pattern = candidate.pattern
     lines = [
-        f"{candidate.candidate_id}: {pattern.label} ({candidate.state})",
+        f"{candidate.candidate_id}: {_label(pattern)} ({candidate.state})",
         f"Exchanges: {pattern.size}; mean similarity to the centre {pattern.tightness:.2f}; "
         f"found again in {pattern.runs_stable} runs.",
         f"Answers: {shape_in_words(pattern.shape)}; agreement {pattern.shape.agreement:.0%}.",
@@ -53,7 +56,9 @@ def details(candidate: Candidate) -> str:
         f"Specialist: {pattern.kind}.",
     ]
     if pattern.shape.kind is ShapeKind.JSON:
-        fields = ", ".join(f"{leaf.path} ({leaf.kind})" for leaf in pattern.shape.fields[:12])
+        fields = ", ".join(
+            f"{leaf.path} ({_words(leaf.kind)})" for leaf in pattern.shape.fields[:12]
+        )
         lines.append(f"Fields: {fields}")
     return _limited("\n".join(lines))
 
@@ -139,9 +144,16 @@ def forecast_in_words(forecast: Forecast) -> str:
 
 def pattern_line(pattern: Pattern) -> str:
     """Describe a pattern in one line."""
-    return (
-        f"{pattern.label}: {pattern.size} requests, {shape_in_words(pattern.shape)}, {pattern.kind}"
-    )
+    shape = shape_in_words(pattern.shape)
+    return f"{_label(pattern)}: {pattern.size} requests, {shape}, {pattern.kind}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _label(pattern: Pattern) -> str:
+    return shorten(pattern.label, _LABEL, placeholder="…")
 
 
 def _where(kind: Kind) -> str:

@@ -37,7 +37,8 @@ def read_groups(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
     """
     groups: dict[str, dict[str, NDArray[Any]]] = {}
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here, for numpy leaves a file open that turns out to be damaged.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             for flat in stored.files:
                 group, _, name = flat.rpartition("/")
                 groups.setdefault(group, {})[name] = stored[flat]

@@ -51,7 +51,10 @@ class Classifier:
     """Turns signals into a probability."""
 
     typicality: Typicality
-    """Exemplars of the training requests."""
+    """Exemplars of the training requests, and what is usual among them."""
+
+    score_weight: float = 0.0
+    """How much the winning score counts beside the nearness in a request's familiarity."""
 
     reads_encodings: bool = field(default=True, init=False)
     """It lives on the embedding."""
@@ -69,11 +72,11 @@ class Classifier:
 
     def _predict(self, request: str, embedding: FloatArray) -> Prediction:
         bag = bag_of(split_words(request)) if self.head.vocabulary else []
-        shares = softmax(self.head.scores(embedding, bag))
-        picked = int(shares.argmax())
+        scores = self.head.scores(embedding, bag)
+        picked = int(scores.argmax())
         near = nearness(self.typicality.exemplars[self.owners == picked] @ embedding)
-        signals = label_signals(shares, near)
-        typical = self.typicality.from_similarity(near)
+        signals = label_signals(scores, near)
+        typical = self.typicality.from_similarity(familiarity(signals, self.score_weight))
         confidence = self.calibration.probability(signals) * typical
         return Prediction(self.labels[picked], confidence)
 
@@ -84,7 +87,10 @@ class Classifier:
             {
                 "head": self.head.to_arrays(),
                 "confidence": confidence_arrays(self.calibration, self.typicality),
-                "owners": {"owners": self.owners.astype(np.int32)},
+                "owners": {
+                    "owners": self.owners.astype(np.int32),
+                    "score_weight": np.array(self.score_weight),
+                },
             },
         )
         text = json.dumps(list(self.labels), ensure_ascii=True, indent=1)
@@ -106,7 +112,8 @@ class Classifier:
             head = SoftmaxHead.from_arrays(groups["head"])
             calibration, typicality = read_confidence(groups["confidence"], SIGNALS)
             owners = groups["owners"]["owners"]
-        except KeyError as exc:
+            score_weight = float(groups["owners"]["score_weight"])
+        except (KeyError, TypeError) as exc:
             raise ArtefactError() from exc
         fits = (
             isinstance(labels, list)
@@ -122,15 +129,20 @@ class Classifier:
             owners=owners.astype(np.int32),
             calibration=calibration,
             typicality=typicality,
+            score_weight=score_weight,
         )
 
 
-def label_signals(shares: NDArray[np.float64], near: float) -> NDArray[np.float64]:
+def label_signals(scores: NDArray[np.float64], near: float) -> NDArray[np.float64]:
     """Return what the calibration of a classifier reads, shape ``(SIGNALS,)``.
 
-    Log-odds of the best label, its lead over the second, and the nearness of its exemplars.
+    Log-odds of the best label, its score (which is low for every label where a request
+    is none of them), and the nearness of its exemplars.
     """
-    ordered = np.sort(shares)
-    best = float(np.clip(ordered[-1], 1e-6, 1 - 1e-6))
-    second = float(ordered[-2]) if len(ordered) > 1 else 0.0
-    return np.array([np.log(best / (1 - best)), best - second, near])
+    best = float(np.clip(softmax(scores).max(), 1e-6, 1 - 1e-6))
+    return np.array([np.log(best / (1 - best)), float(scores.max()), near])
+
+
+def familiarity(signals: NDArray[np.float64], score_weight: float) -> float:
+    """Return how much a request is like those of its label: nearness and score together."""
+    return float(signals[2] + score_weight * signals[1])

@@ -24,9 +24,16 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _WORTH = (
     {word: number for number, word in enumerate(_ONES)}
     | {word: 20 + 10 * number for number, word in enumerate(_TENS)}
-    | {"a": 1, "an": 1, "couple": 2, "pair": 2, "once": 1, "twice": 2}
+    | {"a": 1, "an": 1, "once": 1, "twice": 2}
 )
-_TIMES = {"dozen": 12, "hundred": 100, "thousand": 1_000, "million": 1_000_000}
+_TIMES = {
+    "couple": 2,
+    "pair": 2,
+    "dozen": 12,
+    "hundred": 100,
+    "thousand": 1_000,
+    "million": 1_000_000,
+}
 
 _SPACING: dict[str, Callable[[str], str]] = {
     "": lambda text: text,

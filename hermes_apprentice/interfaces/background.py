@@ -13,12 +13,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hermes_apprentice.errors import ApprenticeError, LeaseHeldError, StorageError
 from hermes_apprentice.settings import Settings, child_environment
@@ -85,12 +86,9 @@ def last_ending(settings: Settings, job: Job) -> Ending | None:
     with _lock(paths) as descriptor:
         if descriptor is None:
             return None
-        try:
-            record = json.loads(paths.record.read_bytes())
-        except FileNotFoundError:
+        if not paths.record.exists():
             return None
-        except (OSError, ValueError):
-            record = {"state": "running"}
+        record = _read(paths)
         paths.record.unlink(missing_ok=True)
     state, began = record.get("state"), float(record.get("started_at", 0.0))
     if state == "done":
@@ -98,6 +96,14 @@ def last_ending(settings: Settings, job: Job) -> Ending | None:
     if state == "failed":
         return Ending(False, str(record.get("message", "")), began)
     return Ending(False, f"it was stopped before it had finished; see {paths.log}", began)
+
+
+def running_since(settings: Settings, job: Job) -> float | None:
+    """Return when the present run was started, Unix time; ``None`` where that is not known."""
+    record = _read(_Paths(settings, job))
+    return (
+        float(record.get("started_at", 0.0)) or None if record.get("state") == "running" else None
+    )
 
 
 def wait(child: subprocess.Popen[bytes], seconds: float) -> bool:
@@ -108,6 +114,11 @@ def wait(child: subprocess.Popen[bytes], seconds: float) -> bool:
         child.returncode = 0  # nobody waits for it here: it outlives this process by design
         return False
     return True
+
+
+def leave(child: subprocess.Popen[bytes]) -> None:
+    """Let a child go on by itself, without a zombie when it ends before this process does."""
+    threading.Thread(target=child.wait, name="apprentice-child", daemon=True).start()
 
 
 def finish(settings: Settings, job: Job, work: Callable[[], object]) -> int:
@@ -157,15 +168,19 @@ def _lock(paths: _Paths) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def _note(paths: _Paths, change: dict[str, object]) -> None:
+def _read(paths: _Paths) -> dict[str, Any]:
     try:
         record = json.loads(paths.record.read_bytes())
     except (OSError, ValueError):
-        record = {}
-    _write(paths.record, {**record, **change})
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
-def _write(path: Path, record: dict[str, object]) -> None:
+def _note(paths: _Paths, change: dict[str, Any]) -> None:
+    _write(paths.record, {**_read(paths), **change})
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(record).encode())
 
 

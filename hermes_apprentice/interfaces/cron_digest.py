@@ -41,8 +41,8 @@ def digest_of(database: Database, settings: Settings, since: float, now: float) 
     lines = ["Apprentice, the last seven days:"]
     if account.requests:
         lines.append(
-            f"- {account.requests} requests; specialists answered {account.routed_share:.0%} of "
-            f"those that they could, net {dollars(account.net)} (an estimate)."
+            f"- {account.requests} model calls; specialists answered {account.routed_share:.0%} of "
+            f"your requests, net {dollars(account.net)} (an estimate)."
         )
     if stages:
         named = ", ".join(f"{stages[stage]} {stage}" for stage in Stage if stages[stage])

@@ -9,13 +9,21 @@ this call if they are quick, by the next one if not.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from hermes_apprentice.errors import ApprenticeError
-from hermes_apprentice.interfaces.background import Job, finish, last_ending, start, wait
+from hermes_apprentice.errors import ApprenticeError, DeliveryError
+from hermes_apprentice.interfaces.background import (
+    Job,
+    finish,
+    last_ending,
+    running_since,
+    start,
+    wait,
+)
 from hermes_apprentice.settings import Settings, load_settings
 from hermes_apprentice.storage.database import Database
 
@@ -26,6 +34,7 @@ DETECT = Job(name="detect", module=__name__)
 TICK = Job(name="tick", module=__name__)
 
 _WEEK = 7 * 86_400.0
+_LONG = 6 * 3_600.0
 
 
 def detect(patience: float = PATIENCE) -> int:
@@ -48,14 +57,29 @@ def outbox() -> int:
 
         def show(key: str, text: str) -> None:
             nonlocal printed
-            print(f"\n{text}" if printed else text, flush=True)
+            _print(f"\n{text}\n" if printed else f"{text}\n")
             printed += 1
 
         with Database(settings.database_path) as database:
-            deliver(database, show, time.time())
-        return 0
+            failed = deliver(database, show, time.time()).failed
+        if failed:
+            print(f"apprentice: {failed} messages could not be printed; they wait", file=sys.stderr)
+        return 1 if failed else 0
 
     return _edge(work)
+
+
+def _print(text: str) -> None:
+    """Print so that a message counts as delivered only when somebody has got it.
+
+    Raises:
+        DeliveryError: Standard output is closed or full.
+    """
+    try:
+        with open(1, "wb", closefd=False) as stream:
+            stream.write(text.encode())
+    except OSError as error:
+        raise DeliveryError(f"Standard output took nothing: {error.strerror}") from error
 
 
 def digest() -> int:
@@ -77,28 +101,45 @@ def digest() -> int:
     return _edge(work)
 
 
+def start_tick(settings: Settings) -> subprocess.Popen[bytes] | None:
+    """Start a tick now, after telling what became of the last; ``None`` where one runs."""
+    _tell_last(settings, TICK)
+    return start(settings, TICK)
+
+
 def _in_background(settings: Settings, job: Job, patience: float) -> int:
     code = _tell_last(settings, job)
     child = start(settings, job)
-    if child is None or not wait(child, patience):
+    if child is None:
+        began = running_since(settings, job)
+        if began is not None and time.time() - began > _LONG:
+            hours = (time.time() - began) / 3_600
+            _tell(settings, job, "slow", f"has been running for {hours:.0f} hours")
+        return code
+    if not wait(child, patience):
         return code
     return max(code, _tell_last(settings, job))
 
 
 def _tell_last(settings: Settings, job: Job) -> int:
-    """Report a run that failed: to Hermes' history at once, to the operator once a day."""
+    """Report a run that failed, and return the exit code for it."""
     ending = last_ending(settings, job)
     if ending is None or ending.ok:
         return 0
+    _tell(settings, job, "failed", f"failed: {ending.message}")
+    return 1
+
+
+def _tell(settings: Settings, job: Job, occasion: str, what: str) -> None:
+    """Tell Hermes' history at once, and the operator once a day."""
     from hermes_apprentice.storage.approvals import add_message
 
-    text = f"The scheduled job '{job.name}' failed: {ending.message}"
+    text = f"The scheduled job '{job.name}' {what}"
     now = time.time()
     day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
     print(f"apprentice: {text}", file=sys.stderr)
     with Database(settings.database_path) as database, database.transaction() as connection:
-        add_message(connection, "schedule", f"job-failed:{job.name}:{day}", text, now)
-    return 1
+        add_message(connection, "schedule", f"job-{occasion}:{job.name}:{day}", text, now)
 
 
 def _edge(work: Callable[[Settings], int]) -> int:

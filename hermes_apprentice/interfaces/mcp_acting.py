@@ -66,11 +66,13 @@ def dispatch_training(asked: Candidate, report: Report) -> Result:
             )
         report("starting", 0.0)
         said = _act(place, f"train {asked.candidate}")
-        from hermes_apprentice.interfaces.background import start
-        from hermes_apprentice.interfaces.cron_jobs import TICK
+        from hermes_apprentice.interfaces.background import leave
+        from hermes_apprentice.interfaces.cron_jobs import start_tick
 
-        running = start(place.settings, TICK)
-    return {**said, "training": "started" if running else "follows the one that is running"}
+        child = start_tick(place.settings)
+        if child is not None:
+            leave(child)
+    return {**said, "training": "started" if child else "follows the one that is running"}
 
 
 def demote(asked: Served, report: Report) -> Result:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ import mcp.types as types
 from mcp.server.lowlevel import Server
 
 from hermes_apprentice import __version__
-from hermes_apprentice.errors import ApprenticeError, MissingExtraError
+from hermes_apprentice.errors import ApprenticeError
 from hermes_apprentice.interfaces.mcp_catalogue import Report, Result, Tool
 
 INSTRUCTIONS = (
@@ -49,6 +50,9 @@ def serve_stdio(tools: Sequence[Tool]) -> None:
 
     server = build_server(tools)
     streams = () if _MODERN else _claim_stdio()
+    # A thread that waits for input cannot be interrupted, and nothing is lost by stopping at once:
+    # what tools write is written in transactions.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     async def run() -> None:
         async with stdio_server(*streams) as (reading, writing):
@@ -117,14 +121,13 @@ def serve_http(tools: Sequence[Tool], port: int) -> None:
     """
     import socket
 
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise MissingExtraError("MCP over HTTP", "http") from error
+    import uvicorn
+
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen(128)  # clients that are quicker than the server wait
     except OSError as error:
         listener.close()
         raise ApprenticeError(

@@ -29,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve on standard input and output, or over HTTP on this machine."""
     parser = argparse.ArgumentParser(prog="apprentice-mcp", description=main.__doc__)
     parser.add_argument(
-        "--http", type=int, metavar="PORT", help="serve at http://127.0.0.1:PORT/mcp; 0: a free one"
+        "--http",
+        type=_port,
+        metavar="PORT",
+        help="serve at http://127.0.0.1:PORT/mcp; 0: a free one",
     )
     parser.add_argument("--read-only", action="store_true", help="offer only tools that read")
     options = parser.parse_args(arguments)
@@ -47,6 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         pass
     return 0
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) <= 65_535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is no port from 0 to 65535")
 
 
 if __name__ == "__main__":

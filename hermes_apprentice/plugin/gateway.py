@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ INTERVAL = 2.0
 _PATIENCE = 90.0
 _SENDING = 45.0
 _LETTERS = 20
+_DUTY = 10.0
 _FALLBACK = "Decide with 'apprentice reply' on the machine."
 
 _log = logging.getLogger(__name__)
@@ -62,6 +65,7 @@ class Watch:
         self._known: Known | None = None
         self._desks: dict[int, TelegramDesk] = {}
         self._told: set[str] = set()
+        self._on_duty = -math.inf
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -101,10 +105,12 @@ class Watch:
         source = getattr(event, "source", None)
         text = getattr(event, "text", None)
         trusts = getattr(gateway, "_is_user_authorized", None)
-        if source is None or not isinstance(text, str) or len(text) > 200 or not callable(trusts):
+        if source is None or not isinstance(text, str) or not callable(trusts):
             return None
-        from hermes_apprentice.plugin.intake import Known, listen
+        from hermes_apprentice.plugin.intake import Known, listen, plausible
 
+        if not plausible(text):
+            return None
         quoted = str(getattr(event, "reply_to_text", None) or "")
         private = str(getattr(source, "chat_type", "")) in ("dm", "direct", "private")
         heard = listen(text, self._known or Known(), quoted=quoted, private=private)
@@ -119,29 +125,31 @@ class Watch:
         return {"action": "skip", "reason": "said to apprentice"}
 
     async def _answer(self, gateway: Any, source: Any, heard: Heard, quoted: str) -> None:
-        try:
-            from hermes_apprentice.plugin.office import answer_command, answer_reply, settle
+        from hermes_apprentice.plugin.office import BROKEN, answer_command, answer_reply, settle
 
+        adapter, chat = _adapter_of(gateway, source), str(source.chat_id)
+        try:
             platform = _name(source.platform)
             home = self._home(gateway)
             at_home = home is not None and (home.platform, home.chat) == (
                 platform,
-                str(source.chat_id),
+                chat,
             )
             refused = self._denied(source) if heard.command else None
-            adapter = _adapter_of(gateway, source)
             if refused:
-                await _send(adapter, str(source.chat_id), source.thread_id, refused)
+                await _send(adapter, chat, source.thread_id, refused)
                 return
             act = answer_command if heard.command else answer_reply
             answer = await asyncio.to_thread(
                 act, heard.words, f"{platform}:{source.user_id}", quoted=quoted, at_home=at_home
             )
-            sent = await _send(adapter, str(source.chat_id), source.thread_id, answer.text)
+            sent = await _send(adapter, chat, source.thread_id, answer.text)
             if answer.duty is not None:
                 await asyncio.to_thread(settle, answer.duty, 0, sent)
         except Exception:
             _log.exception("apprentice: an operator's message could not be answered")
+            with suppress(Exception):  # the log has it; this is only for the phone
+                await _send(adapter, chat, source.thread_id, BROKEN)
 
     def _run(self) -> None:
         began = time.monotonic()
@@ -154,9 +162,7 @@ class Watch:
                     self._tell_once("none", "no gateway of a known kind was found here")
                 continue
             try:
-                from hermes_apprentice.plugin.office import what_is_known
-
-                self._known = what_is_known()
+                self._look()
                 asyncio.run_coroutine_threadsafe(self._attend(gateway), loop).result(_PATIENCE)
                 self._deliver(gateway, loop)
             except Exception as error:
@@ -164,18 +170,22 @@ class Watch:
                     return
                 self._tell_once(repr(error), f"the gateway is not served at present: {error}")
 
+    def _look(self) -> Known:
+        """Look up what there is to talk about; blocking."""
+        from hermes_apprentice.plugin.office import what_is_known
+
+        self._known = what_is_known()
+        return self._known
+
     async def _attend(self, gateway: Any) -> None:
         """Install our handlers on every Telegram connection that has none."""
-        from hermes_apprentice.plugin.intake import Known
         from hermes_apprentice.plugin.telegram import TelegramDesk
 
         home = self._home(gateway)
-        for adapter in _adapters(gateway):
-            if type(adapter).__name__ != "TelegramAdapter":
-                continue
+        for adapter in _connections(gateway, "telegram"):
             desk = self._desks.get(id(adapter))
             if desk is None:
-                desk = TelegramDesk(lambda: self._known or Known(), self._denied)
+                desk = TelegramDesk(self._look, self._denied)
                 self._desks[id(adapter)] = desk
             chat = home.chat if home is not None and home.adapter is adapter else ""
             if not desk.attend(adapter, chat):
@@ -185,12 +195,15 @@ class Watch:
 
     def _deliver(self, gateway: Any, loop: asyncio.AbstractEventLoop) -> None:
         """Deliver what waits in the outbox; runs in the thread."""
-        from hermes_apprentice.plugin.office import Sent, next_letter, settle
+        from hermes_apprentice.plugin.office import Sent, next_letter, report_for_duty, settle
 
         for _ in range(_LETTERS):
             home = self._home(gateway)
             if home is None:
                 return  # the scheduler prints the messages instead
+            if time.monotonic() - self._on_duty > _DUTY:
+                report_for_duty()
+                self._on_duty = time.monotonic()
             letter = next_letter()
             if letter is None:
                 return
@@ -237,12 +250,18 @@ class Watch:
             _log.warning("apprentice: %s. %s", problem, _FALLBACK)
 
 
-def _adapters(gateway: Any) -> list[Any]:
-    """Return the connections of every profile that this gateway serves."""
+def _connections(gateway: Any, platform: str) -> list[Any]:
+    """Return the connections to a platform, of every profile that this gateway serves."""
     maps = [getattr(gateway, "adapters", None)]
     others = getattr(gateway, "_profile_adapters", None)
     maps += list(others.values()) if isinstance(others, dict) else []
-    return [adapter for one in maps if isinstance(one, dict) for adapter in list(one.values())]
+    return [
+        adapter
+        for one in maps
+        if isinstance(one, dict)
+        for name, adapter in list(one.items())
+        if _name(name) == platform
+    ]
 
 
 def _adapter_of(gateway: Any, source: Any) -> Any:

@@ -17,6 +17,17 @@ _COMMAND = re.compile(r"/apprentice(?:@(?P<bot>\w+))?(?:\s+(?P<words>.*))?", re.
 _ALMOST = re.compile(r"(?:train|skip|details)\s+gc-\S+|(?:merge|reject)\s+mp-\S+", re.I)
 
 
+LONGEST = 200
+"""Characters; nothing that we understand is longer."""
+
+
+class _Anything(frozenset[str]):
+    """Contains every name."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
 class Known(NamedTuple):
     """What is there to talk about, as of a moment ago."""
 
@@ -35,6 +46,12 @@ class Heard(NamedTuple):
 
     command: bool
     """Whether it was said as ``/apprentice ...``."""
+
+
+def plausible(text: str) -> bool:
+    """Tell whether a text could be meant for us, before anything is looked up."""
+    everything = Known(frozenset({"any"}), _Anything())
+    return len(text) <= LONGEST and listen(text, everything) is not None
 
 
 def listen(

@@ -20,15 +20,19 @@ from hermes_apprentice.errors import ApprenticeError, ReplyError
 from hermes_apprentice.plugin.intake import Known
 from hermes_apprentice.settings import load_settings
 from hermes_apprentice.storage.approvals import (
+    anything_waits,
     claim_text,
     find_question,
     mark_delivered,
     mark_failed,
     mark_uncertain,
-    open_proposals,
+    read_names,
+    show_courier,
 )
 from hermes_apprentice.storage.database import Database
-from hermes_apprentice.storage.specialists import list_specialists
+
+BROKEN = "That did not work; the gateway's log says why. 'apprentice reply' on the machine may."
+"""Said when something failed that nobody foresaw."""
 
 _COMMANDS = "Commands: candidates, specialists, help."
 _NOBODY = "Type that as a message of its own, or run 'apprentice reply' on the machine."
@@ -90,11 +94,18 @@ def what_is_known() -> Known:
     Raises:
         ApprenticeError: Settings or database cannot be read.
     """
+    with Database(load_settings().database_path) as database:
+        return Known(*read_names(database))
+
+
+def report_for_duty() -> None:
+    """Tell the scheduler that messages are delivered here.
+
+    Raises:
+        ApprenticeError: Settings or database cannot be read.
+    """
     with Database(load_settings().database_path) as database, database.transaction() as connection:
-        return Known(
-            frozenset(one.proposal_id for one in open_proposals(connection)),
-            frozenset(one.slug for one in list_specialists(connection)),
-        )
+        show_courier(connection, courier_name(), time.time())
 
 
 def answer_reply(
@@ -159,6 +170,8 @@ def next_letter() -> Letter | None:
         ApprenticeError: Settings or database cannot be read.
     """
     with Database(load_settings().database_path) as database:
+        if not anything_waits(database):
+            return None
         claimed = take(database, courier_name(), time.time(), courier=True)
         if claimed is None:
             return None

@@ -14,8 +14,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from hermes_apprentice.plugin.intake import Heard, Known, listen
-from hermes_apprentice.plugin.office import Answer, Sent, answer_command, answer_reply, settle
+from hermes_apprentice.plugin.intake import Heard, Known, listen, plausible
+from hermes_apprentice.plugin.office import (
+    BROKEN,
+    Answer,
+    Sent,
+    answer_command,
+    answer_reply,
+    settle,
+)
 
 PREFIX = "apprentice:"
 """Begins the data of our buttons; Hermes' own begin differently."""
@@ -38,7 +45,12 @@ class TelegramDesk:
     """Our handlers on one Telegram connection, installed again whenever it is built anew."""
 
     def __init__(self, known: Callable[[], Known], denied: Callable[[Any], str | None]) -> None:
-        """Take what is there to talk about, and Hermes' own rule about who may use commands."""
+        """Take two functions.
+
+        Args:
+            known: Gives what there is to talk about; called in a thread.
+            denied: Hermes' own rule about who may use commands: gives the refusal, or ``None``.
+        """
         self._known = known
         self._denied = denied
         self._home = ""
@@ -54,7 +66,9 @@ class TelegramDesk:
             home: The chat that the outbox is delivered to; empty for none.
         """
         self._home = home
-        application = getattr(adapter, "_app", None)
+        if not hasattr(adapter, "_app"):
+            return False
+        application = adapter._app
         if application is None or not getattr(application, "running", False):
             return True  # not connected yet, or connecting again
         if application is self._application:
@@ -77,10 +91,12 @@ class TelegramDesk:
         message = update.effective_message
         if message is None or not message.text or message.from_user is None:
             return
+        if not plausible(message.text):
+            return
         quoted = getattr(message.reply_to_message, "text", None) or ""
         heard = listen(
             message.text,
-            self._known(),
+            await asyncio.to_thread(self._known),
             quoted=quoted,
             private=str(message.chat.type) == "private",
             bot=str(getattr(context.bot, "username", "") or ""),
@@ -88,11 +104,11 @@ class TelegramDesk:
         if heard is None or not self._trusts(message.from_user, message.chat, message):
             return
         if getattr(message, "forward_origin", None) is not None:
-            self._go(_say(message, _FORWARDED))
+            self._go(message, _say(message, _FORWARDED))
         elif update.edited_message is not None:
-            self._go(_say(message, _EDITED))
+            self._go(message, _say(message, _EDITED))
         else:
-            self._go(self._answer(message, heard, quoted))
+            self._go(message, self._answer(message, heard, quoted))
         _stop()
 
     async def _answer(self, message: Any, heard: Heard, quoted: str) -> None:
@@ -112,11 +128,11 @@ class TelegramDesk:
         nonce, _, letter = str(query.data or "")[len(PREFIX) :].partition(":")
         message = query.message
         if message is None or letter not in _WORDS or not nonce:
-            self._go(_toast(query, "This button is too old.", alert=True))
+            self._go(None, _toast(query, "This button is too old.", alert=True))
         elif not self._trusts(query.from_user, message.chat, None, message):
-            self._go(_toast(query, _STRANGER, alert=True))
+            self._go(None, _toast(query, _STRANGER, alert=True))
         else:
-            self._go(self._decide(query, message, nonce, letter))
+            self._go(message, self._decide(query, message, nonce, letter))
         _stop()
 
     async def _decide(self, query: Any, message: Any, nonce: str, letter: str) -> None:
@@ -163,7 +179,7 @@ class TelegramDesk:
         make = getattr(self._adapter, "_source_from_message_for_auth", None)
         return make(message) if callable(make) else None
 
-    def _go(self, work: Awaitable[Any]) -> None:
+    def _go(self, message: Any, work: Awaitable[Any]) -> None:
         """Answer beside Hermes' own work; its updates go on meanwhile."""
 
         async def run() -> None:
@@ -171,6 +187,8 @@ class TelegramDesk:
                 await work
             except Exception:
                 _log.exception("apprentice: an operator's message could not be answered")
+                if message is not None:
+                    await _say(message, BROKEN)
 
         task = asyncio.get_running_loop().create_task(run())
         self._tasks.add(task)

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from hermes_apprentice.domain.approval import OutboxMessage, Proposal, ProposalState
+from hermes_apprentice.storage.database import Database
 
 
 def add_proposal(connection: sqlite3.Connection, proposal: Proposal) -> None:
@@ -230,6 +231,32 @@ def courier_seen(connection: sqlite3.Connection, since: float) -> bool:
     """Tell whether a courier was at work since a moment, Unix time."""
     found = connection.execute("SELECT 1 FROM couriers WHERE seen_at >= ? LIMIT 1", (since,))
     return found.fetchone() is not None
+
+
+class Names(NamedTuple):
+    """What operators talk about."""
+
+    questions: frozenset[str]
+    """Handles of the open proposals."""
+
+    specialists: frozenset[str]
+    """Slugs."""
+
+
+def read_names(database: Database) -> Names:
+    """Return the names that a reply may hold, without keeping anybody from writing."""
+    return Names(
+        frozenset(
+            row[0]
+            for row in database.read("SELECT proposal_id FROM proposals WHERE state = 'open'")
+        ),
+        frozenset(row[0] for row in database.read("SELECT slug FROM specialists")),
+    )
+
+
+def anything_waits(database: Database) -> bool:
+    """Tell whether a message waits, without keeping anybody from writing."""
+    return bool(database.read("SELECT 1 FROM outbox WHERE delivered_at IS NULL LIMIT 1"))
 
 
 def _hold(connection: sqlite3.Connection, message_id: int, holder: str, until: float) -> None:

@@ -101,30 +101,34 @@ def choose_exemplars(
     return np.sort(order[np.argsort(rank[order], kind="stable")[:most]])
 
 
-def fit_typicality(
-    exemplars: FloatArray, groups: Sequence[str], owners: NDArray[np.int32] | None = None
-) -> Typicality:
+def fit_typicality(exemplars: FloatArray, groups: Sequence[str]) -> Typicality:
     """Return what is usual among training requests.
 
-    Every exemplar is compared with the others of its owner, near-duplicates
-    left out. All but the oddest hundredth are fully typical; as far again
-    below as these lie below the middle, nothing is.
+    Every exemplar is compared with the others, near-duplicates left out.
     """
     cosines = exemplars @ exemplars.T
     names = np.unique(np.asarray(groups), return_inverse=True)[1]
     near = []
     for place in range(len(exemplars)):
         others = names != names[place]
-        if owners is not None:
-            others &= owners == owners[place]
         if others.any():
             near.append(nearness(cosines[place][others]))
-    if not near:
+    return typicality_of(exemplars, np.array(near), _ODD_SHARE)
+
+
+def typicality_of(
+    exemplars: FloatArray, familiar: NDArray[np.float64], odd_share: float
+) -> Typicality:
+    """Return a typicality whose limits follow from how familiar held-out requests are.
+
+    All but the oddest ``odd_share`` are fully typical; as far again below as these lie below the
+    middle, nothing is.
+    """
+    if not len(familiar):
         return Typicality(exemplars=exemplars, usual=0.5, foreign=0.2)
-    usual = float(np.quantile(near, _ODD_SHARE))
-    middle = float(np.median(near))
-    foreign = usual - max(0.05, middle - usual)
-    return Typicality(exemplars=exemplars, usual=usual, foreign=foreign)
+    usual = float(np.quantile(familiar, odd_share))
+    middle = float(np.median(familiar))
+    return Typicality(exemplars=exemplars, usual=usual, foreign=usual - max(0.05, middle - usual))
 
 
 def held_out_typicality(
@@ -132,8 +136,6 @@ def held_out_typicality(
     embeddings: FloatArray,
     groups: Sequence[str],
     kept: NDArray[np.intp],
-    owners: NDArray[np.int32] | None = None,
-    assigned: NDArray[np.int32] | None = None,
 ) -> NDArray[np.float64]:
     """Return how typical each training request would be, had it and its group not been seen.
 
@@ -142,16 +144,12 @@ def held_out_typicality(
         embeddings: Of all training requests.
         groups: Their groups.
         kept: Positions of the exemplars.
-        owners: Label of every exemplar, if only those of the same label count.
-        assigned: Label each request was given.
     """
     names = np.asarray(groups)
     kept_names = names[kept]
     result = np.zeros(len(embeddings))
     for place, embedding in enumerate(embeddings):
         others = kept_names != names[place]
-        if owners is not None and assigned is not None:
-            others &= owners == assigned[place]
         near = nearness(typicality.exemplars[others] @ embedding)
         result[place] = typicality.from_similarity(near)
     return result

@@ -18,16 +18,20 @@ from hermes_apprentice.domain.training import Method
 from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.errors import TrainingError
 from hermes_apprentice.inference.base import Prediction
-from hermes_apprentice.inference.classifier import SIGNALS, Classifier, label_signals
+from hermes_apprentice.inference.classifier import (
+    SIGNALS,
+    Classifier,
+    familiarity,
+    label_signals,
+)
 from hermes_apprentice.inference.confidence import nearness
-from hermes_apprentice.inference.head import bag_of, softmax
+from hermes_apprentice.inference.head import bag_of
 from hermes_apprentice.inference.words import split_words
 from hermes_apprentice.trainer.calibrating import (
     choose_exemplars,
     cross_calibrated,
     fit_calibration,
-    fit_typicality,
-    held_out_typicality,
+    typicality_of,
 )
 from hermes_apprentice.trainer.folds import make_folds
 from hermes_apprentice.trainer.head_fitting import OPTIONS, choose_head, fit_head
@@ -35,6 +39,10 @@ from hermes_apprentice.trainer.trained import Progress, Trained
 
 MIN_PER_LABEL = 2
 """Examples a label needs to be learned."""
+
+_ODD_SHARE = 0.1
+"""Share of the training requests that count as less than fully typical. Higher than for an
+extractor, since a label is right or wrong as a whole and nothing else tells a stranger apart."""
 
 _FOLDS = 5
 _FOLDS_WHEN_LARGE = 3
@@ -96,25 +104,29 @@ def train_classifier(
             choose_exemplars(len(fold.learn), seed, classes[fold.learn].astype(np.int32))
         ]
         for place in fold.predict:
-            shares = softmax(head.scores(embeddings[place], bags[place]))
-            given[place] = shares.argmax()
+            scores = head.scores(embeddings[place], bags[place])
+            given[place] = scores.argmax()
             near = nearness(embeddings[kept[classes[kept] == given[place]]] @ embeddings[place])
-            signals[place] = label_signals(shares, near)
+            signals[place] = label_signals(scores, near)
 
     progress(0.8, "fitting on all examples")
     right = given == classes
     head = fit_head(embeddings, bags, classes, len(labels), settings)
     kept = choose_exemplars(len(examples), seed, classes.astype(np.int32))
     owners = classes[kept].astype(np.int32)
-    typicality = fit_typicality(embeddings[kept], [groups[place] for place in kept], owners)
+    spread = signals.std(axis=0)
+    score_weight = float(spread[2] / spread[1]) if spread[1] > 0 else 0.0
+    familiar = np.array([familiarity(row, score_weight) for row in signals])
+    typicality = typicality_of(embeddings[kept], familiar, _ODD_SHARE)
     model = Classifier(
         labels=labels,
         head=head,
         owners=owners,
         calibration=fit_calibration(signals, right),
         typicality=typicality,
+        score_weight=score_weight,
     )
-    typical = held_out_typicality(typicality, embeddings, groups, kept, owners, given)
+    typical = np.array([typicality.from_similarity(value) for value in familiar])
     confidences = cross_calibrated(signals, right, folds) * typical
     texts = [labels[number] for number in given]
     return Trained(

@@ -18,9 +18,10 @@ from hermes_apprentice.errors import ConfigError, TrainingError
 ENVIRONMENT_DIR = ".venv-train"
 """Name of the folder in which it is looked for and made."""
 
+_NEEDED = ("torch", "safetensors", "tokenizers", "hermes_apprentice")
 _CHECK = (
-    "import importlib.util as u, sys; sys.exit(not (u.find_spec('torch') and "
-    "u.find_spec('transformers') and u.find_spec('hermes_apprentice')))"
+    "from importlib.util import find_spec; import sys; "
+    f"sys.exit(not all(map(find_spec, {_NEEDED})))"
 )
 _CHECK_SECONDS = 60
 
@@ -39,8 +40,8 @@ def find_train_python(setting: str) -> str | None:
         path = Path(setting).expanduser()
         if not can_train(path):
             raise ConfigError(
-                f"trainer.train_python is {setting}, which does not run or lacks torch, "
-                "transformers or hermes-apprentice; install 'hermes-apprentice[train]' there"
+                f"trainer.train_python is {setting}, which does not run or lacks torch or "
+                "hermes-apprentice; install 'hermes-apprentice[train]' there"
             )
         return str(path)
     for path in _usual_places():
@@ -70,7 +71,8 @@ def can_train(python: Path) -> bool:
 def make_environment(folder: Path, say: Callable[[str], None] = print) -> str:
     """Make the training environment in ``folder`` and return its interpreter.
 
-    Packages come from wherever pip is configured to get them; about 1 GB.
+    Packages come from wherever pip is configured to get them; how large they are depends on
+    the build of torch there.
 
     Raises:
         TrainingError: A step failed; the message has the end of pip's output.
@@ -78,12 +80,12 @@ def make_environment(folder: Path, say: Callable[[str], None] = print) -> str:
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     say(f"making the training environment in {folder}")
     _do([sys.executable, "-m", "venv", str(folder)])
-    say("installing torch and transformers; this takes a few minutes")
+    say("installing torch; this takes a few minutes")
     # Torch first: other packages would pull in a build of it for accelerators.
     _do([str(python), "-m", "pip", "install", "--quiet", "torch"])
     _do([str(python), "-m", "pip", "install", "--quiet", *_ourselves()])
     if not can_train(python):
-        raise TrainingError(f"the environment in {folder} lacks torch or transformers")
+        raise TrainingError(f"the environment in {folder} lacks torch")
     return str(python)
 
 

@@ -45,7 +45,7 @@ FLAGS = (SIGNALS - 1, SIGNALS)
 
 _FOLDS = 5
 _FOLDS_WHEN_LARGE = 3
-_LARGE = 30_000
+_LARGE = 15_000
 """Words from which on there are fewer folds."""
 
 

@@ -50,6 +50,9 @@ MIN_GAIN = 0.005
 MAX_INT8_CHANGE = 0.005
 """Share of words whose label may change in int8 before the graph is kept in float."""
 
+SCRATCH_PREFIX = ".finetuning-"
+"""Start of the name of the folder that texts and weights are exchanged in."""
+
 _USUAL_WEIGHT = 0.3
 _FOLDS = 3
 _FOLDS_WHEN_LARGE = 2
@@ -89,16 +92,17 @@ def finetuner(job: TrainingJob, store: ModelStore, name: str) -> Finetuner | Non
         store.file(name, TOKENIZER),
         store.catalogue[name].encoder,
     )
-    return Finetuner(source)
+    return Finetuner(source, Path(job.output_dir))
 
 
 class Finetuner:
     """Improves a trained extractor by a fine-tuned encoder."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, scratch: Path) -> None:
+        """Work in a folder below ``scratch``, which ends with this object."""
         self._source = source
         # The network's files must outlive the training until they are saved.
-        self._folder = tempfile.TemporaryDirectory(prefix="finetuning-")
+        self._folder = tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=scratch)
 
     def __call__(
         self,

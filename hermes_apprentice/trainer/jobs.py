@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from hermes_apprentice.domain.training import TrainingJob, TrainingResult
 from hermes_apprentice.errors import ApprenticeError, TrainingError
 from hermes_apprentice.settings import child_environment
 from hermes_apprentice.storage.files import write_atomically
+from hermes_apprentice.trainer.finetuning import SCRATCH_PREFIX
 from hermes_apprentice.trainer.worker import (
     ARTEFACT_DIR,
     HELD_OUT_FILE,
@@ -108,6 +109,7 @@ def run_training(
         watch.run()
     finally:
         _end(child)
+        _remove(output.glob(f"{SCRATCH_PREFIX}*"))
         if not result_file.exists():
             _clear(output)
     if watch.problem is not None:
@@ -126,7 +128,11 @@ def _clear(output: Path) -> None:
     """Remove what an earlier or a broken run left, the result first; the log stays."""
     for name in (RESULT_FILE, HELD_OUT_FILE):
         (output / name).unlink(missing_ok=True)
-    for folder in (output / ARTEFACT_DIR, *output.glob(f".{ARTEFACT_DIR}.*")):
+    _remove([output / ARTEFACT_DIR, *output.glob(f".{ARTEFACT_DIR}.*")])
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in list(folders):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -20,6 +20,9 @@ from hermes_apprentice.trainer.trained import Progress, Trained, part_of
 MIN_EXAMPLES = 10
 """Examples below which nothing can be learned and checked."""
 
+ENOUGH = 0.97
+"""Agreement from which on a fine-tuned encoder is not worth its minutes."""
+
 _ENCODED_AT_ONCE = 64
 
 
@@ -36,8 +39,8 @@ def train(
     """Train one specialist.
 
     With ``Method.AUTO`` an extractor is also given a fine-tuned encoder where
-    ``finetune`` can make one, and that is kept if it agrees more often with
-    held-out answers.
+    ``finetune`` can make one and there is something left to gain; it is kept if
+    it agrees more often with held-out answers.
 
     Raises:
         TrainingError: These examples cannot be learned this way, and why.
@@ -61,9 +64,11 @@ def train(
     end = 0.3 if heavier else 1.0
     encodings = _encode(embedder, examples, part_of(progress, 0.0, 0.1 * end))
     light = train_extractor(shape, examples, encodings, seed, part_of(progress, 0.1 * end, end))
-    if heavier is None:
-        return light.trained
     insist = method is Method.FINETUNED
+    if heavier is None or not light.model.chains:  # nothing is copied, so nothing is tagged
+        return light.trained
+    if not insist and light.trained.scores["agreement"] >= ENOUGH:
+        return light.trained
     heavy = heavier(
         light, shape, examples, encodings, seed, part_of(progress, end, 1.0), insist=insist
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hermes_apprentice.settings import Settings
-from hermes_apprentice.storage.approvals import add_message
+from hermes_apprentice.storage.approvals import add_message, waiting_messages
 from hermes_apprentice.storage.database import Database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +54,26 @@ def test_the_outbox_prints_each_message_once(settings: Settings, tmp_path: Path)
     second = run_as_hermes_does("apprentice_outbox.py", settings, tmp_path)
     assert (first.returncode, first.stdout) == (0, "Something happened.\n")
     assert (second.returncode, second.stdout) == (0, "")
+
+
+def test_a_message_that_nobody_took_stays_in_the_outbox(settings: Settings, tmp_path: Path) -> None:
+    with Database(settings.database_path) as database, database.transaction() as connection:
+        add_message(connection, "a", "k", "Something happened.", 1.0)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, ROOT / "cron" / "apprentice_outbox.py"],
+            env={"PATH": "/usr/bin:/bin", "APPRENTICE_HOME": str(settings.home)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "they wait" in done.stderr and "Traceback" not in done.stderr
+    with Database(settings.database_path) as database, database.transaction() as connection:
+        (waiting,) = waiting_messages(connection)
+    assert (waiting.text, waiting.attempts) == ("Something happened.", 1)
 
 
 def test_detection_without_a_session_database_fails_with_advice(

@@ -12,6 +12,8 @@ import pytest
 
 from hermes_apprentice import plugin
 
+HERMES = Path(sys.executable).with_name("hermes")
+
 CALL = {
     "session_id": "20260901_080000_aaaaaa",
     "turn_id": "t",
@@ -30,14 +32,35 @@ class Context:
     def register_middleware(self, kind: str, callback: Any) -> None:
         self.seen[kind] = callback
 
+    def register_hook(self, name: str, callback: Any) -> None:
+        self.seen[name] = callback
+
+    def register_command(self, name: str, handler: Any, **rest: Any) -> None:
+        self.seen[f"/{name}"] = handler
+
     def register_cli_command(self, name: str, **rest: Any) -> None:
         self.seen[name] = rest
 
 
-def test_the_plugin_registers_tagging_and_a_command() -> None:
+def environment(home: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "HERMES_HOME": str(home),
+        "APPRENTICE_HOME": str(home / "apprentice"),
+        "COLUMNS": "160",
+        "NO_COLOR": "1",
+    }
+
+
+def test_the_plugin_registers_what_hermes_offers() -> None:
     context = Context()
     plugin.register(context)
-    assert sorted(context.seen) == ["apprentice", "llm_request"]
+    assert sorted(context.seen) == [
+        "/apprentice",
+        "apprentice",
+        "llm_request",
+        "pre_gateway_dispatch",
+    ]
 
 
 def test_a_hermes_that_offers_nothing_is_left_alone() -> None:
@@ -63,24 +86,56 @@ def test_an_unknown_request_is_left_alone() -> None:
     assert plugin.tag_request(request="what is this", **CALL) is None
 
 
+def test_the_slash_command_answers_in_a_terminal_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPRENTICE_HOME", str(tmp_path))
+    context = Context()
+    plugin.register(context)
+    slash = context.seen["/apprentice"]
+    assert slash("") == "Nothing was proposed yet.\nThere is no specialist yet."
+    assert slash("train") == "Nothing waits for a decision."
+    assert "train gc-7f3a" in slash("help")
+    assert slash("dance").startswith("That reply was not understood.")
+
+
+def test_settings_that_cannot_be_read_are_told_and_break_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPRENTICE_HOME", str(tmp_path))
+    (tmp_path / "settings.toml").write_text("approvals = [")
+    context = Context()
+    plugin.register(context)
+    assert "settings.toml cannot be read" in context.seen["/apprentice"]("")
+
+
+def test_importing_the_plugin_takes_less_than_50_ms() -> None:
+    code = (
+        "import time; began = time.process_time(); import hermes_apprentice.plugin; "
+        "print(time.process_time() - began)"
+    )
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(times) < 0.05
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(not HERMES.exists(), reason="hermes-agent is not installed here")
 def test_hermes_lists_and_runs_the_plugin(tmp_path: Path) -> None:
-    hermes = Path(sys.executable).with_name("hermes")
     (tmp_path / "config.yaml").write_text("plugins: {enabled: [apprentice]}\n")
-    environment = {
-        **os.environ,
-        "HERMES_HOME": str(tmp_path),
-        "APPRENTICE_HOME": str(tmp_path / "apprentice"),
-        "COLUMNS": "160",
-        "NO_COLOR": "1",
-    }
     listed = subprocess.run(
-        [hermes, "plugins", "list"], env=environment, capture_output=True, text=True, timeout=120
+        [HERMES, "plugins", "list"],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert "apprentice" in listed.stdout
     shown = subprocess.run(
-        [hermes, "apprentice", "candidates", "--json"],
-        env=environment,
+        [HERMES, "apprentice", "candidates", "--json"],
+        env=environment(tmp_path),
         capture_output=True,
         text=True,
         timeout=120,

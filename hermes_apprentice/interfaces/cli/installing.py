@@ -123,9 +123,10 @@ def uninstall(
 
 def _settings(hermes_home: Path | None) -> Settings:
     settings = load_settings()
-    folder = (hermes_home or settings.hermes_home).expanduser().absolute()
+    # Resolved, because what was done is found again by the path.
+    folder = (hermes_home or settings.hermes_home).expanduser().resolve()
     return settings.model_copy(
-        update={"hermes_home": folder, "home": settings.home.expanduser().absolute()}
+        update={"hermes_home": folder, "home": settings.home.expanduser().resolve()}
     )
 
 

@@ -40,9 +40,10 @@ def explain(
 def doctor(as_json: bool = Json) -> int:
     """Check every part, and say how to repair what is wrong."""
     from hermes_apprentice.doctor import examine
+    from hermes_apprentice.interfaces.install.checks import HERMES_CHECKS
     from hermes_apprentice.settings import load_settings
 
-    findings = examine(load_settings())
+    findings = examine(load_settings(), HERMES_CHECKS)
     if as_json:
         print_json(findings)
     else:

@@ -8,7 +8,7 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from hermes_apprentice.interfaces.install.yaml_text import (
@@ -31,13 +31,16 @@ class Edit:
     """Keys from the root."""
 
     after: Any
-    """What is to stand there (``ABSENT``: nothing), or the item that a list is to have."""
+    """What is to stand there, or the item that a list is to have."""
 
     before: Any = ABSENT
-    """What stood there; for an item, what the list was if it was empty or missing."""
+    """What stood there, or ``ABSENT``; for an item, what the list was if it was empty."""
 
     item: bool = False
     """Whether it is about one item of a list instead of a whole value."""
+
+    named: bool = False
+    """Whether it is an entry of our own name: ours, whatever the user changed in it since."""
 
     rooted: int = 0
     """How many of the mappings on the way were there before."""
@@ -47,12 +50,20 @@ class Edit:
         found = value_at(data, self.path)
         if self.item:
             return isinstance(found, list) and self.after in found
-        if self.after is ABSENT or found is ABSENT:
-            return found is self.after
-        return bool(found == self.after)
+        if self.named and isinstance(found, dict):
+            return all(found.get(key) == value for key, value in self.after.items())
+        return found is not ABSENT and bool(found == self.after)
+
+    def still_ours(self, data: dict[str, Any]) -> bool:
+        """Whether what stands there is to go when this edit is taken back."""
+        if self.named:
+            return value_at(data, self.path) is not ABSENT
+        return self.holds(data)
 
 
-def edit_of(data: dict[str, Any], path: Path, after: Any, *, item: bool = False) -> Edit:
+def edit_of(
+    data: dict[str, Any], path: Path, after: Any, *, item: bool = False, named: bool = False
+) -> Edit:
     """Return the edit that a configuration needs, with what stands there now."""
     rooted = 0
     while rooted < len(path) - 1 and isinstance(value_at(data, path[: rooted + 1]), dict):
@@ -60,7 +71,15 @@ def edit_of(data: dict[str, Any], path: Path, after: Any, *, item: bool = False)
     before = value_at(data, path)
     if item and isinstance(before, list) and before:
         before = ABSENT  # only needed to know what an emptied list was
-    return Edit(path=path, after=after, before=before, item=item, rooted=rooted)
+    return Edit(path=path, after=after, before=before, item=item, named=named, rooted=rooted)
+
+
+def with_additions(edit: Edit, data: dict[str, Any]) -> Edit:
+    """Return the edit of an entry of our name with the keys that the user added to it."""
+    present = value_at(data, edit.path)
+    if not edit.named or not isinstance(present, dict):
+        return edit
+    return replace(edit, after=present | edit.after)
 
 
 class Reverted(NamedTuple):
@@ -84,8 +103,6 @@ def apply_edits(text: str, edits: Iterable[Edit]) -> str:
             continue
         if edit.item:
             text = add_item(text, edit.path, edit.after)
-        elif edit.after is ABSENT:
-            text = remove_value(text, edit.path)
         else:
             text = set_value(text, edit.path, edit.after)
     return text
@@ -102,16 +119,9 @@ def revert_edits(text: str, edits: Sequence[Edit]) -> Reverted:
     left: list[str] = []
     for edit in reversed(edits):
         data = read_yaml(text, "the file")
-        if not edit.holds(data):
-            if (
-                not edit.item
-                and edit.after is not ABSENT
-                and value_at(data, edit.path)
-                not in (
-                    ABSENT,
-                    edit.before,
-                )
-            ):
+        if not edit.still_ours(data):
+            unchanged = (ABSENT, edit.before)
+            if not edit.item and value_at(data, edit.path) not in unchanged:
                 left.append(".".join(edit.path))
             continue
         if edit.item:

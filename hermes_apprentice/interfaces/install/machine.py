@@ -137,6 +137,7 @@ def _output(command: Sequence[str], **changes: str) -> str:
         done = subprocess.run(
             list(command),
             env=child_environment(**changes),
+            cwd="/",  # so that an interpreter finds nothing in the current folder
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

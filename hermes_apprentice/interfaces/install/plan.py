@@ -20,6 +20,7 @@ from hermes_apprentice.interfaces.install.edits import (
     apply_edits,
     edit_of,
     revert_edits,
+    with_additions,
 )
 from hermes_apprentice.interfaces.install.receipt import (
     JobRecord,
@@ -32,6 +33,7 @@ from hermes_apprentice.interfaces.install.scheduler import matching
 from hermes_apprentice.interfaces.install.survey import ProfileState
 from hermes_apprentice.interfaces.install.upstream import (
     OUR_NAME,
+    UPSTREAM_NAME,
     RealUpstream,
     model_settings,
 )
@@ -183,8 +185,11 @@ def plan_profile(
         config_sha256 = old.config_sha256 if old is not None else digest(state.config or b"")
         backup = state.backup
     else:
-        edits = wanted
-        after = apply_edits(before, wanted).encode()
+        edits = wanted = [with_additions(edit, data) for edit in wanted]
+        try:
+            after = apply_edits(before, wanted).encode()
+        except ConfigError as error:
+            raise ConfigError(f"{state.config_path}: {error} Nothing was changed.") from error
         config_sha256 = digest(after)
         backup = before.encode() if state.config is not None else None
         files.append(FileChange(path=state.config_path, before=state.config, after=after))
@@ -243,7 +248,11 @@ def refuse_foreign(state: ProfileState, config: dict[str, Any]) -> None:
     """
     found = [
         ".".join(path)
-        for path in (("providers", OUR_NAME), ("mcp_servers", OUR_NAME))
+        for path in (
+            ("providers", OUR_NAME),
+            ("providers", UPSTREAM_NAME),
+            ("mcp_servers", OUR_NAME),
+        )
         if value_at(config, path) is not ABSENT
     ]
     custom = config.get("custom_providers")
@@ -281,16 +290,15 @@ def wanted_edits(
         edits.append(edit_of(config, ("model", "provider"), OUR_NAME))
         if upstream.model not in (section.get(key) for key in ("default", "model", "name")):
             edits.append(edit_of(config, ("model", "default"), upstream.model))
-        for key in ("base_url", "api_key", "key_env", "api_key_env", "api_mode"):
-            if key in section:  # it is the real provider's, and would be used for ours
-                edits.append(edit_of(config, ("model", key), ABSENT))
     entry = {"name": OUR_NAME, "base_url": sidecar_url(settings), "api_key": "unused"}
-    edits.append(edit_of(config, ("providers", OUR_NAME), entry))
+    edits.append(edit_of(config, ("providers", OUR_NAME), entry, named=True))
+    if upstream.provider is not None:
+        edits.append(edit_of(config, ("providers", UPSTREAM_NAME), upstream.provider, named=True))
     edits.append(_fallback(config, upstream))
     disabled = value_at(config, ("plugins", "disabled"))
     if hermes.has_apprentice and not (isinstance(disabled, list) and OUR_NAME in disabled):
         edits.append(edit_of(config, ("plugins", "enabled"), OUR_NAME, item=True))
-    edits.append(edit_of(config, ("mcp_servers", OUR_NAME), _mcp_entry(settings)))
+    edits.append(edit_of(config, ("mcp_servers", OUR_NAME), _mcp_entry(settings), named=True))
     for folder in (settings.skills_dir, asset_dir("skills")):
         edits.append(edit_of(config, ("skills", "external_dirs"), str(folder), item=True))
     return [edit for edit in edits if not edit.holds(config)]
@@ -350,9 +358,11 @@ def _job_changes(state: ProfileState, jobs: Sequence[JobRecord]) -> tuple[JobCha
 
 def _same_places(edits: Sequence[Edit], wanted: Sequence[Edit]) -> bool:
     """Whether nothing that was ours is no longer wanted."""
-    return {(edit.path, repr(edit.after)) for edit in edits} == {
-        (edit.path, repr(edit.after)) for edit in wanted
-    }
+
+    def places(some: Sequence[Edit]) -> set[tuple[object, str]]:
+        return {(edit.path, "" if edit.named else repr(edit.after)) for edit in some}
+
+    return places(edits) == places(wanted)
 
 
 def env_text_of(state: ProfileState) -> str:

@@ -33,14 +33,17 @@ class EditRecord(_Record):
     item: bool
     """Whether it is about a list's item."""
 
+    named: bool
+    """Whether it is an entry of our own name."""
+
     rooted: int
     """How many of the mappings on the way were there before."""
 
     before: list[Any]
     """What stood there; empty for nothing."""
 
-    after: list[Any]
-    """What stands there now; empty for nothing."""
+    after: Any
+    """What stands there now."""
 
 
 class JobRecord(_Record):
@@ -100,9 +103,10 @@ def as_record(edit: Edit) -> EditRecord:
     return EditRecord(
         path=edit.path,
         item=edit.item,
+        named=edit.named,
         rooted=edit.rooted,
         before=[] if edit.before is ABSENT else [edit.before],
-        after=[] if edit.after is ABSENT else [edit.after],
+        after=edit.after,
     )
 
 
@@ -111,9 +115,10 @@ def as_edit(record: EditRecord) -> Edit:
     return Edit(
         path=record.path,
         item=record.item,
+        named=record.named,
         rooted=record.rooted,
         before=record.before[0] if record.before else ABSENT,
-        after=record.after[0] if record.after else ABSENT,
+        after=record.after,
     )
 
 

@@ -9,6 +9,7 @@ import json
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -40,6 +41,9 @@ class Job:
 
     last_error: str = ""
     """Why its last run failed, if it did."""
+
+    next_run_at: float | None = None
+    """When it runs next, Unix seconds; in the past where nothing starts it."""
 
 
 def wanted_jobs() -> tuple[JobRecord, ...]:
@@ -77,6 +81,7 @@ def read_jobs(hermes_home: Path) -> tuple[Job, ...]:
                 script=str(item.get("script") or ""),
                 enabled=bool(item.get("enabled", True)),
                 last_error=str(item.get("last_error") or ""),
+                next_run_at=_moment(item.get("next_run_at")),
             )
             for item in listed
         )
@@ -86,6 +91,13 @@ def read_jobs(hermes_home: Path) -> tuple[Job, ...]:
         raise ConfigError(
             f"{path} cannot be read ({error}); `hermes cron list` shows what is wrong with it."
         ) from error
+
+
+def _moment(text: object) -> float | None:
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return None
 
 
 def matching(jobs: Sequence[Job], wanted: JobRecord) -> Job | None:

@@ -72,6 +72,11 @@ def plan_setup(
         for state, facts in zip(profiles, hermes, strict=True)
     ]
     first = upstreams[0]
+    if first.base_url == sidecar_url(settings):
+        raise ConfigError(
+            f"{first.base_url} is the sidecar itself. Name the real endpoint with --upstream-url, "
+            "or give the sidecar another port: server.port in settings.toml."
+        )
     for state, upstream in zip(profiles[1:], upstreams[1:], strict=True):
         if upstream.base_url != first.base_url:
             raise ConfigError(
@@ -185,7 +190,13 @@ def _warnings(
             "Hermes' messaging is not installed, so questions stay in `apprentice candidates`: "
             f"{python} -m pip install 'hermes-agent[messaging]'"
         )
+    names = {state.name for state in profiles}
     for state in profiles:
+        if state.chosen and state.chosen not in names:
+            found.append(
+                f"Hermes uses the profile '{state.chosen}' unless another one is named, and that "
+                f"one is not part of this: add --profile {shlex.quote(state.chosen)}."
+            )
         config = state.parsed()
         plugins = config.get("plugins")
         if isinstance(plugins, dict) and "apprentice" in (plugins.get("disabled") or ()):
@@ -235,6 +246,10 @@ def _notes(
             f"{key}{homes} {shlex.quote(sys.executable)} -m hermes_apprentice.interfaces.cli.main "
             "serve"
         )
+    else:
+        notes.append(
+            "The sidecar stops when you log out unless you run `loginctl enable-linger` once."
+        )
     if wishes.with_training and not own.has_training and own.settings is not None:
         python = settings.home / "training" / "bin" / "python"
         notes.append(f"Add to settings.toml: [trainer] train_python = {_toml(str(python))}")
@@ -270,6 +285,9 @@ def plan_removal(
             steps = (Step.STOP,) if services else ()
         else:
             warnings.append(f"{own.unit_path} was changed since and stays.")
+    if profiles and own.upstream_env is not None:
+        path = settings.home / "upstream.env"
+        files.append(FileChange(path=path, before=own.upstream_env, after=None))
     notes = [
         f"What Apprentice learned stays in {settings.home}; remove that folder to forget it.",
         "Stop the sidecar if you started it by hand, and restart Hermes' gateway.",

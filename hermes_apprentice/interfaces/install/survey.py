@@ -48,6 +48,9 @@ class ProfileState:
     has_plugin_folder: bool
     """Whether somebody put a plugin of our name into its folder of plugins."""
 
+    chosen: str
+    """The profile that Hermes uses when none is named; only the root home says so."""
+
     receipt: Receipt | None
     """What an earlier setup did to it."""
 
@@ -173,6 +176,7 @@ def survey_profile(home: Path, name: str, folder: Path) -> ProfileState:
         scripts=scripts,
         jobs=read_jobs(folder),
         has_plugin_folder=(folder / "plugins" / "apprentice").exists(),
+        chosen=decoded(read_file(folder / "active_profile") or b"", folder).strip(),
         receipt=read_receipt(home, folder),
         backup=read_file(backup_path(home, folder)),
     )
@@ -193,10 +197,17 @@ def survey_own(settings: Settings) -> OwnState:
         upstream_env=read_file(settings.home / "upstream.env"),
         has_keys=settings.keys_dir.is_dir() and any(settings.keys_dir.iterdir()),
         has_embedder=has_embedder,
-        has_training=find_train_python(settings.trainer.train_python) is not None,
+        has_training=_has_training(settings),
         unit_path=unit_path(),
         unit=read_file(unit_path()),
     )
+
+
+def _has_training(settings: Settings) -> bool:
+    try:
+        return find_train_python(settings.trainer.train_python) is not None
+    except ConfigError:
+        return False  # named in the settings, and not made yet or broken
 
 
 def read_file(path: Path) -> bytes | None:

@@ -18,6 +18,9 @@ from hermes_apprentice.interfaces.install.wishes import ProviderFacts, Wishes
 OUR_NAME = "apprentice"
 """Our provider, plugin and MCP server in Hermes' configuration."""
 
+UPSTREAM_NAME = "apprentice-upstream"
+"""Our name for an endpoint that Hermes knows as ``custom``, without a name of its own."""
+
 INLINE_KEY_ENV = "APPRENTICE_UPSTREAM_KEY"
 """Variable for a key that stood in Hermes' configuration itself."""
 
@@ -42,6 +45,13 @@ class RealUpstream:
 
     fallback: dict[str, Any]
     """The entry that lets Hermes ask it without the sidecar."""
+
+    provider: dict[str, Any] | None = None
+    """A provider entry for it, where Hermes has no name for it.
+
+    To Hermes the sidecar is ``custom``, and a fallback that is ``custom`` as well, with the same
+    model, counts as the endpoint that has just failed: it is skipped.
+    """
 
 
 def model_settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -95,14 +105,14 @@ def find_upstream(
     own = _named(config, provider)
     entry: dict[str, Any] = {"provider": provider, "model": model}
     source: dict[str, Any] = {}
+    added: dict[str, Any] | None = None
     base_url = ""
     key_envs: tuple[str, ...] = ()
     if provider.lower() == "custom" or (provider == "auto" and section.get("base_url")):
         source = section
-        entry["provider"] = "custom"
-        for key in ("base_url", "api_key", "key_env", "api_key_env", "api_mode"):
-            if section.get(key):
-                entry[key] = section[key]
+        entry["provider"] = UPSTREAM_NAME
+        keys = ("base_url", "api_key", "key_env", "api_key_env", "api_mode")
+        added = {"name": UPSTREAM_NAME} | {key: section[key] for key in keys if section.get(key)}
     elif own is not None:
         source = own
     elif provider == "auto":
@@ -111,22 +121,25 @@ def find_upstream(
                 "Hermes chooses its provider by itself (model.provider is not set). Name it with "
                 "`hermes model`, or give --upstream-url and --key-env."
             )
-        entry["provider"] = "openrouter"
-        base_url, key_envs = "https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",)
+        if "OPENROUTER_API_KEY" in variables:
+            entry["provider"] = "openrouter"
+            base_url, key_envs = "https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",)
     elif facts is not None:
         base_url = str(section.get("base_url") or facts.base_url)
         key_envs = facts.env_vars
     if wishes.upstream_url:
-        if not source and not key_envs:
-            entry |= {"provider": "custom", "base_url": wishes.upstream_url}
+        if not source and not base_url and provider == "auto":
+            entry["provider"] = UPSTREAM_NAME
+            added = {"name": UPSTREAM_NAME, "base_url": wishes.upstream_url}
             if wishes.key_env:
-                entry["key_env"] = wishes.key_env
+                added["key_env"] = wishes.key_env
         return RealUpstream(
             base_url=wishes.upstream_url.rstrip("/"),
             key_env=wishes.key_env or "",
             inline_key=None,
             model=model,
             fallback=entry,
+            provider=added,
         )
     mode = str(source.get("api_mode") or source.get("transport") or "chat_completions")
     if facts is not None and not source:
@@ -156,6 +169,7 @@ def find_upstream(
         inline_key=None if wishes.key_env else inline,
         model=model,
         fallback=entry,
+        provider=added,
     )
 
 

@@ -63,7 +63,17 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
             f"{name} must consist of settings ('key: value'), not of a {type(value).__name__}. "
             "Nothing was changed; correct it and run the command again."
         )
-    return value
+    try:
+        return dict(_unshared(value))
+    except RecursionError as error:
+        raise ConfigError(f"{name} contains itself by an anchor; correct it.") from error
+
+
+def _unshared(value: Any) -> Any:
+    """Copy a value so that what an anchor repeats is a thing of its own at each place."""
+    if isinstance(value, dict):
+        return {key: _unshared(inner) for key, inner in value.items()}
+    return [_unshared(inner) for inner in value] if isinstance(value, list) else value
 
 
 def value_at(data: Any, path: Sequence[str]) -> Any:
@@ -166,7 +176,7 @@ def _with_value(text: str, path: Path, value: Any) -> str:
     while known and value_at(_tree(text), path[:known]) is ABSENT:
         known -= 1
     if known == len(path):
-        return _replace(text, _node(text, path), _flow(value))
+        return _put(text, path, _flow(value))
     rest = path[known + 1 :]
     for key in reversed(rest):
         value = {key: value}
@@ -174,7 +184,7 @@ def _with_value(text: str, path: Path, value: Any) -> str:
     if known:
         node = _node(text, path[:known])
         if isinstance(node, ScalarNode) or not node.value:
-            return _replace(text, node, _flow({key: value}))
+            return _put(text, path[:known], _flow({key: value}))
         start = node.start_mark.index
         if node.flow_style:
             entry = _flow({key: value})[1:-1]
@@ -224,11 +234,19 @@ def _scalar(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def _put(text: str, path: Path, written: str) -> str:
+    """Write a value in place of the one at ``path``."""
+    node = _node(text, path)
+    if node.start_mark.index != node.end_mark.index:
+        return _replace(text, node, written)
+    # Nothing stands there; a comment may follow on the line.
+    keys = [name for name, _ in _mapping(text, path[:-1]).value if name.value == path[-1]]
+    colon = text.find(":", keys[0].end_mark.index) + 1
+    return f"{text[:colon]} {written}{text[colon:]}"
+
+
 def _replace(text: str, node: Any, written: str) -> str:
     start, end = node.start_mark.index, _end(node)
-    if start == end:
-        # The value of "key:" has no width; it begins right behind the colon.
-        return f"{text[:start].rstrip(' ')} {written}{text[start:]}"
     if not isinstance(node, ScalarNode) and not node.flow_style:
         # A block becomes a flow value: onto the line of its key.
         head = text[:start].rstrip()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from hermes_apprentice.approvals import desk
 from hermes_apprentice.approvals.grammar import parse_reply
+from hermes_apprentice.approvals.outbox import deliver
 from hermes_apprentice.domain.approval import ProposalState
 from hermes_apprentice.domain.pattern import Candidate
-from hermes_apprentice.errors import DeliveryError, ReplyError
+from hermes_apprentice.errors import ReplyError
 from hermes_apprentice.settings import ApprovalSettings
-from hermes_apprentice.storage.approvals import add_message, find_proposal
+from hermes_apprentice.storage.approvals import decide_proposal, find_proposal, open_proposals
 from hermes_apprentice.storage.database import Database
 
 NOW = 1_790_000_000.0
@@ -24,9 +26,12 @@ def propose(database: Database, candidate: Candidate, deciders: tuple[str, ...] 
         desk.propose(connection, candidate, ApprovalSettings(deciders=deciders), NOW)
 
 
-def accept(database: Database, text: str, who: str = "cli", at: float = NOW + 1) -> str:
+def accept(
+    database: Database, text: str, who: str = "cli", at: float = NOW + 1, **answers: str
+) -> str:
     with database.transaction() as connection:
-        proposal = desk.resolve(connection, parse_reply(text), who, at)
+        reply = replace(parse_reply(text), **answers)
+        proposal = desk.resolve(connection, reply, who, at)
         desk.decide(connection, proposal, True, who, at)
         return proposal.proposal_id
 
@@ -83,49 +88,8 @@ def test_a_rolled_back_change_leaves_no_message(database: Database, make_candida
         desk.propose(connection, make_candidate(), ApprovalSettings(), NOW)
         raise RuntimeError
     sent: list[str] = []
-    desk.deliver(database, lambda key, text: sent.append(text), NOW)
+    deliver(database, lambda key, text: sent.append(text), NOW)
     assert sent == []
-
-
-def test_a_failed_delivery_stays_and_holds_back_its_topic_only(database: Database) -> None:
-    with database.transaction() as connection:
-        for topic, key in (("a", "a1"), ("a", "a2"), ("b", "b1")):
-            add_message(connection, topic, key, f"text {key}", NOW)
-    sent: list[str] = []
-
-    def flaky(key: str, text: str) -> None:
-        if key == "a1" and not sent:
-            sent.append("tried a1")
-            raise DeliveryError("down")
-        sent.append(key)
-
-    assert desk.deliver(database, flaky, NOW) == desk.Delivery(delivered=1, failed=1)
-    assert desk.deliver(database, flaky, NOW) == desk.Delivery(delivered=2, failed=0)
-    assert sent == ["tried a1", "b1", "a1", "a2"]
-
-
-def test_the_same_event_makes_one_message(database: Database) -> None:
-    with database.transaction() as connection:
-        assert add_message(connection, "a", "k", "one", NOW)
-        assert not add_message(connection, "a", "k", "two", NOW)
-    sent: list[str] = []
-    desk.deliver(database, lambda key, text: sent.append(text), NOW)
-    assert sent == ["one"]
-
-
-def test_a_process_killed_between_sending_and_recording_sends_again(database: Database) -> None:
-    with database.transaction() as connection:
-        add_message(connection, "a", "k", "hello", NOW)
-    keys: list[str] = []
-
-    def die_after_sending(key: str, text: str) -> None:
-        keys.append(key)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        desk.deliver(database, die_after_sending, NOW)
-    desk.deliver(database, lambda key, text: keys.append(key), NOW)
-    assert keys == ["k", "k"]
 
 
 def test_a_declined_proposal_is_kept_as_declined(database: Database, make_candidate: Make) -> None:
@@ -155,5 +119,103 @@ def test_an_expired_question_is_asked_again_with_a_new_nonce(
     assert after.nonce != before.nonce
     assert accept(database, "train gc-7f3a", at=later + 1) == "gc-7f3a"
     sent: list[str] = []
-    desk.deliver(database, lambda key, text: sent.append(text), NOW)
+    deliver(database, lambda key, text: sent.append(text), later)
     assert len(sent) == 2
+
+
+@pytest.mark.parametrize(
+    ("deciders", "who", "allowed"),
+    [
+        ((), "cli", True),
+        ((), "mcp", True),
+        ((), "telegram:4711", False),
+        (("telegram:4711",), "telegram:4711", True),
+        (("4711",), "telegram:4711", True),
+        (("discord:4711",), "telegram:4711", False),
+        (("telegram:4711",), "telegram:99", False),
+        (("telegram:4711",), "cli", True),
+        (("telegram:4711",), "mcp", False),
+    ],
+)
+def test_who_may_decide(deciders: tuple[str, ...], who: str, allowed: bool) -> None:
+    assert desk.may_decide(deciders, who) is allowed
+
+
+def test_a_refused_person_is_told_how_to_change_that(
+    database: Database, make_candidate: Make
+) -> None:
+    propose(database, make_candidate())
+    with pytest.raises(ReplyError, match=r'add "telegram:4711" to approvals\.deciders'):
+        accept(database, "train gc-7f3a", who="telegram:4711")
+
+
+def test_somebody_taken_off_the_list_decides_no_more(
+    database: Database, make_candidate: Make
+) -> None:
+    propose(database, make_candidate(), deciders=("telegram:4711",))
+    with database.transaction() as connection, pytest.raises(ReplyError, match="may not decide"):
+        desk.resolve(connection, parse_reply("train"), "telegram:4711", NOW, deciders=())
+
+
+def test_a_button_decides_the_question_it_belongs_to(
+    database: Database, make_candidate: Make
+) -> None:
+    propose(database, make_candidate("gc-0001"))
+    propose(database, make_candidate("gc-0002"))
+    with database.transaction() as connection:
+        second = find_proposal(connection, "gc-0002")
+    assert second is not None
+    assert accept(database, "train", nonce=second.nonce) == "gc-0002"
+    with pytest.raises(ReplyError, match="gc-0002 was already accepted by cli"):
+        accept(database, "skip", nonce=second.nonce)
+
+
+def test_a_button_of_a_replaced_question_decides_nothing(
+    database: Database, make_candidate: Make
+) -> None:
+    propose(database, make_candidate())
+    with database.transaction() as connection:
+        (old,) = open_proposals(connection)
+        decide_proposal(connection, old.proposal_id, ProposalState.EXPIRED, "clock", NOW)
+    propose(database, make_candidate(size=99))
+    with pytest.raises(ReplyError, match="replaced by a newer one"):
+        accept(database, "train", nonce=old.nonce)
+    with pytest.raises(ReplyError, match="out of date"):
+        accept(database, "train", quoted=old.shown)
+    with pytest.raises(ReplyError, match="out of date"):
+        accept(database, "train gc-7f3a", quoted=old.shown)
+    assert accept(database, "train gc-7f3a") == "gc-7f3a"
+
+
+def test_a_quoted_question_says_which(database: Database, make_candidate: Make) -> None:
+    propose(database, make_candidate("gc-0001"))
+    propose(database, make_candidate("gc-0002"))
+    with database.transaction() as connection:
+        first, _ = open_proposals(connection)
+    wrapped = f"Cronjob Response: apprentice-outbox\n{first.shown}\nTo stop this job, say so."
+    assert accept(database, "train", quoted=wrapped) == "gc-0001"
+
+
+def test_a_reply_that_names_another_candidate_than_it_quotes_is_asked_back(
+    database: Database, make_candidate: Make
+) -> None:
+    propose(database, make_candidate("gc-0001"))
+    propose(database, make_candidate("gc-0002"))
+    with database.transaction() as connection:
+        first, _ = open_proposals(connection)
+    with pytest.raises(ReplyError, match="Which one do you mean"):
+        accept(database, "train gc-0002", quoted=first.shown)
+
+
+def test_of_two_at_once_one_decides_and_the_other_is_told_who(
+    database: Database, make_candidate: Make
+) -> None:
+    propose(database, make_candidate())
+    with database.transaction() as connection:
+        seen = desk.resolve(connection, parse_reply("train"), "cli", NOW)
+    accept(database, "train", who="cli")
+    with (
+        database.transaction() as connection,
+        pytest.raises(ReplyError, match="was accepted by cli a moment ago"),
+    ):
+        desk.decide(connection, seen, False, "mcp", NOW)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -53,15 +54,15 @@ def texts(settings: Settings) -> list[str]:
 
 
 def test_two_messages_are_printed_apart(
-    placed: Settings, capsys: pytest.CaptureFixture[str]
+    placed: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with Database(placed.database_path) as database, database.transaction() as connection:
         add_message(connection, "a", "1", "First.", 1.0)
         add_message(connection, "b", "2", "Second.", 2.0)
     assert cron_jobs.outbox() == 0
-    assert capsys.readouterr().out == "First.\n\nSecond.\n"
+    assert capfd.readouterr().out == "First.\n\nSecond.\n"
     assert cron_jobs.outbox() == 0
-    assert capsys.readouterr().out == ""
+    assert capfd.readouterr().out == ""
 
 
 def test_a_tick_returns_while_its_child_still_works_and_none_is_added(
@@ -98,6 +99,36 @@ def test_a_run_that_died_alerts_hermes_each_time_and_the_operator_once_a_day(
     (text,) = texts(placed)
     assert "'tick' failed" in text
     assert cron_jobs.tick(patience=60) == 0
+
+
+def test_a_run_that_takes_half_a_day_is_told_once_and_left_alone(
+    placed: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("locks", "logs"):
+        (placed.home / folder).mkdir(parents=True)
+    record = placed.home / "logs" / "tick.json"
+    with (placed.home / "locks" / "background-tick.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        record.write_text(json.dumps({"state": "running", "started_at": time.time() - 12 * 3_600}))
+        assert [cron_jobs.tick(), cron_jobs.tick()] == [0, 0]
+        record.write_text(json.dumps({"state": "running", "started_at": time.time() - 3_600}))
+        told = capsys.readouterr().err
+        assert cron_jobs.tick() == 0
+        assert capsys.readouterr().err == "", "an hour is no reason to say anything"
+    (text,) = texts(placed)
+    assert "'tick' has been running for 12 hours" in text
+    assert told.count("12 hours") == 2
+
+
+def test_a_tick_on_demand_does_not_hide_how_the_last_one_ended(placed: Settings) -> None:
+    record = placed.home / "logs" / "tick.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"state": "failed", "message": "The disk was full."}))
+    child = cron_jobs.start_tick(placed)
+    assert child is not None
+    child.wait(60)
+    (text,) = texts(placed)
+    assert "The disk was full." in text
 
 
 def test_wrong_settings_fail_with_advice_and_no_traceback(

@@ -16,10 +16,15 @@ from hermes_apprentice.domain.shape import Kind, Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Manifest
 from hermes_apprentice.errors import RegistryError
 from hermes_apprentice.registry.skills import (
+    INDEX,
+    MAX_LIST_CHARS,
+    OWN_SKILLS,
     plain_words,
     remove_skill,
+    render_index,
     render_skill,
     skill_name,
+    sync_skills,
     write_skill,
 )
 
@@ -137,3 +142,65 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path, make_d
     (tmp_path / "skills").touch()
     with pytest.raises(RegistryError, match="could not be written"):
         write_skill(tmp_path / "skills", make_draft())
+
+
+def test_a_few_specialists_have_a_skill_each(tmp_path: Path, make_draft: Make) -> None:
+    names = [f"task-{number}" for number in range(OWN_SKILLS)]
+    sync_skills(tmp_path, [make_draft(slug=name) for name in names])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"specialist-{n}" for n in names]
+    sync_skills(tmp_path, [make_draft(slug="task-3")])
+    assert [path.name for path in tmp_path.iterdir()] == ["specialist-task-3"]
+    sync_skills(tmp_path, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_specialists_share_one_skill_and_go_back_to_their_own(
+    tmp_path: Path, make_draft: Make
+) -> None:
+    names = [f"task-{number:03}" for number in range(100)]
+    sync_skills(tmp_path, [make_draft(slug=name) for name in names])
+    (folder,) = tmp_path.iterdir()
+    head, body = parse((folder / "SKILL.md").read_text())
+    assert head["name"] == folder.name == INDEX
+    assert "100 recurring tasks" in head["description"]
+    assert len(head["description"]) < 200
+    assert [name for name in names if f"- {name}: order, quantity, sku." not in body] == []
+    sync_skills(tmp_path, [make_draft(slug=name) for name in names[:3]])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"specialist-{n}" for n in names[:3]
+    ]
+
+
+def test_a_list_of_very_many_stays_readable_for_hermes(make_draft: Make) -> None:
+    label = "a" * 5_000 + " " + " ".join("b" * 39 for _ in range(50))
+    text = render_index([make_draft(slug=f"task-{n:04}", label=label) for n in range(1_000)])
+    assert len(text) < MAX_LIST_CHARS + 1_000
+    listed = text.count("\n- task-")
+    assert listed > 50
+    assert f"- and {1_000 - listed} more." in text
+
+
+@pytest.mark.parametrize("label", HOSTILE)
+def test_a_hostile_label_adds_nothing_to_the_list(label: str, make_draft: Make) -> None:
+    drafts = [make_draft(slug=f"task-{n}") for n in range(OWN_SKILLS)]
+    text = render_index([*drafts, make_draft(slug="zz", label=label)])
+    plain = render_index([*drafts, make_draft(slug="zz", label="")])
+    assert len(text.splitlines()) == len(plain.splitlines())
+    parse(text)
+
+
+def test_an_unchanged_skill_is_not_written_again(tmp_path: Path, make_draft: Make) -> None:
+    sync_skills(tmp_path, [make_draft()])
+    path = tmp_path / "specialist-order-mails" / "SKILL.md"
+    before = path.stat().st_ino
+    sync_skills(tmp_path, [make_draft()])
+    assert path.stat().st_ino == before
+    sync_skills(tmp_path, [make_draft(label="invoices")])
+    assert path.stat().st_ino != before
+
+
+def test_what_is_not_ours_in_the_folder_stays(tmp_path: Path, make_draft: Make) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "specialist-readme.txt").write_text("mine")
+    sync_skills(tmp_path, [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "specialist-readme.txt"]

@@ -1,0 +1,134 @@
+"""Each check stands alone, says what it found, and what to do about it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from hermes_apprentice.doctor import Finding, examine
+from hermes_apprentice.domain.exchange import Exchange
+from hermes_apprentice.errors import ConfigError
+from hermes_apprentice.settings import Settings, UpstreamSettings
+from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.exchange_records import StoredExchange
+from hermes_apprentice.storage.exchanges import ExchangeStore
+
+
+class Endpoint(HTTPServer):
+    """Answers every request; keeps the keys, and tells the time it was given."""
+
+    offset = 0.0
+    status = 200
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.keys: list[str | None] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Endpoint
+
+    def do_GET(self) -> None:
+        self.server.keys.append(self.headers["Authorization"])
+        self.send_response_only(self.server.status)
+        self.send_header("Date", formatdate(time.time() + self.server.offset, usegmt=True))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    server = Endpoint()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def upstream(settings: Settings, url: str, variable: str = "INVENTED_KEY") -> Settings:
+    section = UpstreamSettings(base_url=url, api_key_env=variable)
+    return settings.model_copy(update={"upstream": section})
+
+
+def found(findings: list[Finding], check: str) -> Finding:
+    return next(item for item in findings if item.check == check)
+
+
+def test_everything_that_is_wrong_comes_with_a_way_out(settings: Settings) -> None:
+    findings = examine(upstream(settings, "http://127.0.0.1:9/v1", ""))
+    assert {item.check for item in findings if not item.ok} >= {"sessions", "upstream", "sidecar"}
+    assert all(item.advice for item in findings if not item.ok)
+
+
+def test_a_check_that_fails_does_not_hide_the_others(settings: Settings) -> None:
+    def broken(_: Settings) -> Iterator[Finding]:
+        raise ConfigError("something is odd; do this about it")
+
+    def whole(_: Settings) -> Iterator[Finding]:
+        yield Finding("whole", True, "fine")
+
+    settings.home.mkdir(parents=True)
+    settings.database_path.write_bytes(b"this is no database" * 100)
+    findings = examine(
+        upstream(settings, "http://127.0.0.1:9/v1"), (("broken", broken), ("whole", whole))
+    )
+    assert not found(findings, "database").ok
+    assert found(findings, "disk").ok
+    assert found(findings, "broken").found == "something is odd; do this about it"
+    assert found(findings, "whole").ok
+
+
+def test_the_key_is_found_where_the_service_reads_it(
+    settings: Settings, endpoint: Endpoint
+) -> None:
+    placed = upstream(settings, endpoint.url)
+    missing = found(examine(placed), "upstream")
+    assert not missing.ok
+    assert "INVENTED_KEY" in missing.advice
+    settings.hermes_home.mkdir(parents=True)
+    (settings.hermes_home / ".env").write_text('OTHER=1\nexport INVENTED_KEY="k-1"\n')
+    assert found(examine(placed), "upstream").ok
+    (settings.home / "upstream.env").write_text("INVENTED_KEY=k-2\n")
+    assert found(examine(placed), "upstream").ok
+    assert endpoint.keys == ["Bearer k-1", "Bearer k-2"]
+
+
+def test_a_key_that_is_refused_is_a_finding(settings: Settings, endpoint: Endpoint) -> None:
+    endpoint.status = 401
+    refused = found(examine(upstream(settings, endpoint.url, "")), "upstream")
+    assert (refused.ok, "key" in refused.advice) == (False, True)
+    endpoint.status = 404  # some endpoints have no list of models
+    assert found(examine(upstream(settings, endpoint.url, "")), "upstream").ok
+
+
+@pytest.mark.parametrize(("offset", "wrong"), [(0.0, 0), (3_600.0, 1), (-3_600.0, 1)])
+def test_a_clock_that_is_off_is_seen(
+    settings: Settings, endpoint: Endpoint, offset: float, wrong: int
+) -> None:
+    endpoint.offset = offset
+    findings = examine(upstream(settings, endpoint.url, ""))
+    assert sum(item.check == "clock" and not item.ok for item in findings) == wrong
+
+
+def test_requests_from_the_future_mean_that_the_clock_is_behind(
+    settings: Settings, make_exchange: Callable[..., Exchange]
+) -> None:
+    asked = time.time() + 7_200
+    one = make_exchange(asked_at=asked, answered_at=asked + 1)
+    with Database(settings.database_path) as database:
+        record = StoredExchange(exchange=one, user_row=1, answer_row=2)
+        ExchangeStore(database).upsert([record], asked)
+    behind = found(examine(upstream(settings, "http://127.0.0.1:9/v1", "")), "clock")
+    assert not behind.ok
+    assert "in the future" in behind.found

@@ -1,0 +1,123 @@
+import json
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from hermes_apprentice.domain.dataset import Example
+from hermes_apprentice.domain.shape import Kind, Shape
+from hermes_apprentice.domain.shape_inference import infer_shape
+from hermes_apprentice.domain.training import Method
+from hermes_apprentice.errors import MissingExtraError, TrainingError
+from hermes_apprentice.inference.base import Prediction
+from hermes_apprentice.testing import FakeEmbedder
+from hermes_apprentice.trainer.selection import better, train
+from hermes_apprentice.trainer.trained import Trained, part_of
+
+Make = Callable[[Sequence[tuple[str, str]]], list[Example]]
+Rows = Sequence[tuple[str, str]]
+
+
+def shape_of(rows: Rows) -> Shape:
+    return infer_shape([text for text, _ in rows], [answer for _, answer in rows])
+
+
+def run(make: Make, rows: Rows, kind: Kind, method: Method = Method.AUTO) -> Trained:
+    return train(
+        kind, method, shape_of(rows), make(rows), FakeEmbedder(), 7, lambda share, doing: None
+    )
+
+
+def trained(method: Method, agreement: float) -> Trained:
+    class Nothing:
+        def save(self, folder: object) -> None:
+            """Write nothing."""
+
+    return Trained(
+        model=Nothing(),
+        method=method,
+        held_out=[Prediction("x", 0.5)],
+        scores={"agreement": agreement},
+        recipe={},
+    )
+
+
+def test_the_better_by_cross_validation_is_kept() -> None:
+    light, heavy = trained(Method.CRF, 0.80), trained(Method.FINETUNED, 0.85)
+    chosen = better(light, heavy)
+    assert chosen.method is Method.FINETUNED
+    assert chosen.recipe == {"cv.crf.agreement": "0.8000", "cv.finetuned.agreement": "0.8500"}
+    assert better(trained(Method.CRF, 0.85), heavy).method is Method.CRF
+    assert better(trained(Method.CRF, 0.86), heavy).method is Method.CRF
+
+
+def test_without_a_training_environment_the_chain_is_chosen(
+    make_examples: Make, bookings: list[tuple[str, str]]
+) -> None:
+    assert run(make_examples, bookings, Kind.EXTRACTOR).method is Method.CRF
+
+
+def test_labels_are_learned_by_a_head(make_examples: Make, tickets: list[tuple[str, str]]) -> None:
+    assert run(make_examples, tickets, Kind.CLASSIFIER).method is Method.HEAD
+
+
+def test_fine_tuning_without_its_environment_names_the_extra(
+    make_examples: Make, bookings: list[tuple[str, str]]
+) -> None:
+    with pytest.raises(MissingExtraError, match=r"hermes-apprentice\[train\]"):
+        run(make_examples, bookings, Kind.EXTRACTOR, Method.FINETUNED)
+
+
+@pytest.mark.parametrize("count", [0, 1, 9])
+def test_too_few_examples_are_refused(
+    make_examples: Make, tickets: list[tuple[str, str]], count: int
+) -> None:
+    with pytest.raises(TrainingError, match="too few"):
+        train(
+            Kind.CLASSIFIER,
+            Method.AUTO,
+            shape_of(tickets),
+            make_examples(tickets[:count]),
+            FakeEmbedder(),
+            7,
+            lambda share, doing: None,
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        (Kind.GENERATOR, Method.AUTO),
+        (Kind.CLASSIFIER, Method.CRF),
+        (Kind.EXTRACTOR, Method.HEAD),
+        (Kind.CLASSIFIER, Method.FINETUNED),
+    ],
+)
+def test_a_way_that_does_not_fit_the_kind_is_refused(
+    make_examples: Make, tickets: list[tuple[str, str]], kind: Kind, method: Method
+) -> None:
+    with pytest.raises(TrainingError):
+        run(make_examples, tickets, kind, method)
+
+
+def test_empty_requests_do_not_stop_training(
+    make_examples: Make, bookings: list[tuple[str, str]]
+) -> None:
+    answer = json.loads(bookings[0][1]) | {"guest": None, "late": False}
+    rows = [*bookings, ("", json.dumps(answer, indent=1))]
+    assert len(run(make_examples, rows, Kind.EXTRACTOR).held_out) == len(rows)
+
+
+def test_progress_never_goes_back(make_examples: Make, bookings: list[tuple[str, str]]) -> None:
+    seen: list[float] = []
+    train(
+        Kind.EXTRACTOR,
+        Method.AUTO,
+        shape_of(bookings),
+        make_examples(bookings),
+        FakeEmbedder(),
+        7,
+        lambda share, doing: seen.append(share),
+    )
+    assert seen == sorted(seen) and 0.0 <= seen[0] and seen[-1] <= 1.0
+    part_of(lambda share, doing: seen.append(share), 0.2, 0.6)(0.5, "")
+    assert seen[-1] == pytest.approx(0.4)
