@@ -131,10 +131,7 @@ class Watch:
         try:
             platform = _name(source.platform)
             home = self._home(gateway)
-            at_home = home is not None and (home.platform, home.chat) == (
-                platform,
-                chat,
-            )
+            at_home = home is not None and (home.platform, home.chat) == (platform, chat)
             refused = self._denied(source) if heard.command else None
             if refused:
                 await _send(adapter, chat, source.thread_id, refused)
@@ -168,7 +165,9 @@ class Watch:
             except Exception as error:
                 if loop.is_closed():
                     return
-                self._tell_once(repr(error), f"the gateway is not served at present: {error}")
+                self._tell_once(
+                    type(error).__name__, f"the gateway is not served at present: {error}"
+                )
 
     def _look(self) -> Known:
         """Look up what there is to talk about; blocking."""
@@ -182,11 +181,13 @@ class Watch:
         from hermes_apprentice.plugin.telegram import TelegramDesk
 
         home = self._home(gateway)
-        for adapter in _connections(gateway, "telegram"):
-            desk = self._desks.get(id(adapter))
-            if desk is None:
-                desk = TelegramDesk(self._look, self._denied)
-                self._desks[id(adapter)] = desk
+        adapters = _connections(gateway, "telegram")
+        self._desks = {
+            id(adapter): self._desks.get(id(adapter)) or TelegramDesk(self._look, self._denied)
+            for adapter in adapters
+        }
+        for adapter in adapters:
+            desk = self._desks[id(adapter)]
             chat = home.chat if home is not None and home.adapter is adapter else ""
             if not desk.attend(adapter, chat):
                 self._tell_once(

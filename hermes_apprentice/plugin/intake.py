@@ -14,6 +14,7 @@ from hermes_apprentice.domain.approval import Action
 from hermes_apprentice.errors import ReplyError
 
 _COMMAND = re.compile(r"/apprentice(?:@(?P<bot>\w+))?(?:\s+(?P<words>.*))?", re.I | re.S)
+_MENTION = re.compile(r"@(?P<bot>\w+)[\s,:]+")
 _ALMOST = re.compile(r"(?:train|skip|details)\s+gc-\S+|(?:merge|reject)\s+mp-\S+", re.I)
 
 
@@ -64,12 +65,15 @@ def listen(
         known: Open questions and specialists.
         quoted: The message that it answers, if it answers one.
         private: Whether nobody else reads along.
-        bot: The bot's own name: a command may name another bot.
+        bot: The bot's own name, where it is known: in a group, messages name whom they mean.
     """
     text = text.strip()
+    mention = _MENTION.match(text)
+    if mention is not None and _names(mention["bot"], bot):
+        text = text[mention.end() :]
     command = _COMMAND.fullmatch(text)
     if command is not None:
-        if command["bot"] and bot and command["bot"].lower() != bot.lower():
+        if command["bot"] and not _names(command["bot"], bot):
             return None
         return Heard((command["words"] or "").strip(), command=True)
     try:
@@ -86,3 +90,7 @@ def listen(
     else:
         meant = private and bool(known.questions)
     return Heard(text, command=False) if meant else None
+
+
+def _names(name: str, bot: str) -> bool:
+    return not bot or name.lower() == bot.lower()

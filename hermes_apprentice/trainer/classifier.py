@@ -136,6 +136,7 @@ def train_classifier(
             Prediction(text, float(confidence))
             for text, confidence in zip(texts, confidences, strict=True)
         ],
+        right=right.tolist(),
         scores={
             "agreement": float(right.mean()),
             "f1": f1(shape, texts, [example.answer for example in examples]),

@@ -117,6 +117,7 @@ def train_extractor(
         model=model,
         method=Method.CRF,
         held_out=held_out.predictions(folds, typical),
+        right=held_out.right.tolist(),
         scores=held_out.scores(shape, examples),
         recipe={
             **learner.recipe(settings),

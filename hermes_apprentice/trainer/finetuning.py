@@ -44,7 +44,7 @@ from hermes_apprentice.trainer.trained import Progress, Trained, part_of
 WEIGHTS_TRIED = (0.1, 0.2, 0.35, 0.6, 1.0)
 """Weights of the encoder's scores that are tried; small, for it is far surer than it should be."""
 
-MIN_GAIN = 0.005
+MIN_GAIN = 0.01
 """Gain in agreement on the first fold below which fine-tuning is not carried on with."""
 
 MAX_INT8_CHANGE = 0.005
@@ -155,6 +155,7 @@ class Finetuner:
             model=model,
             method=Method.FINETUNED,
             held_out=held_out.predictions(light.folds, light.typical),
+            right=held_out.right.tolist(),
             scores=held_out.scores(shape, examples),
             recipe={
                 **light.trained.recipe,

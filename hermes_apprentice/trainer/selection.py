@@ -6,6 +6,8 @@ Knows nothing about processes or files of datasets.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from math import sqrt
 
 from hermes_apprentice.domain.dataset import Example
 from hermes_apprentice.domain.shape import Kind, Shape
@@ -39,8 +41,7 @@ def train(
     """Train one specialist.
 
     With ``Method.AUTO`` an extractor is also given a fine-tuned encoder where
-    ``finetune`` can make one and there is something left to gain; it is kept if
-    it agrees more often with held-out answers.
+    ``finetune`` can make one and there is something left to gain; see `better`.
 
     Raises:
         TrainingError: These examples cannot be learned this way, and why.
@@ -78,15 +79,20 @@ def train(
 
 
 def better(light: Trained, heavy: Trained) -> Trained:
-    """Return the one that agrees more often with held-out answers; ``light`` if they tie."""
-    from dataclasses import replace
+    """Return the one that agrees more often with held-out answers.
 
+    ``heavy`` is larger and slower, so it must win by more than chance would let it: by more
+    than one standard error of the paired difference (McNemar, 1947).
+    """
+    pairs = list(zip(light.right, heavy.right, strict=True))
+    won = sum(new and not old for old, new in pairs)
+    lost = sum(old and not new for old, new in pairs)
     compared = {
         f"cv.{one.method.value}.{name}": f"{value:.4f}"
         for one in (light, heavy)
         for name, value in one.scores.items()
     }
-    best = heavy if heavy.scores["agreement"] > light.scores["agreement"] else light
+    best = heavy if won - lost > sqrt(won + lost) else light
     return replace(best, recipe={**best.recipe, **compared})
 
 

@@ -35,6 +35,9 @@ class Trained:
     held_out: Sequence[Prediction]
     """One prediction per example, by a model that had seen neither it nor its near-duplicates."""
 
+    right: Sequence[bool]
+    """Whether each of them agrees with the upstream's answer."""
+
     scores: Mapping[str, float]
     """Cross-validated figures, by name."""
 

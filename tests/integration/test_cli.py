@@ -180,9 +180,9 @@ def test_a_wrong_setting_exits_with_2(apprentice: Command, settings: Settings) -
 
 def test_the_doctor_fails_and_says_what_to_do(apprentice: Command) -> None:
     code, output, _ = apprentice("doctor", "--json")
-    findings = {item[0]: item for item in json.loads(output)}
+    findings = {item["check"]: item for item in json.loads(output)}
     assert code == 1
-    assert findings["sessions"][1] is False
-    assert "HERMES_HOME" in " ".join(map(str, findings["sessions"]))
-    assert findings["upstream"][1] is False
-    assert findings["database"][1] is True
+    assert findings["sessions"]["ok"] is False
+    assert "HERMES_HOME" in " ".join(map(str, findings["sessions"].values()))
+    assert findings["upstream"]["ok"] is False
+    assert findings["database"]["ok"] is True

@@ -13,6 +13,7 @@ import sys
 import sysconfig
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import ModuleType
 
 import platformdirs
 import pytest
@@ -204,6 +205,46 @@ def test_in_a_terminal_it_asks_for_the_budget_and_before_it_changes_anything(
         assert "monthly_dollars = 7" in settings.read_text()
 
 
+SYSTEMCTL = """\
+#!/bin/sh
+echo "$@" >> "{log}"
+case "$2" in
+show) echo 255 ;;
+is-active) cat "{state}" 2>/dev/null || exit 3 ;;
+enable) test ! -e "{broken}" || {{ echo "no bus" >&2; exit 1; }} ;;
+restart) echo active > "{state}" ;;
+disable) rm -f "{state}" ;;
+esac
+"""
+
+
+def test_the_service_is_started_once_and_stopped_by_the_uninstall(
+    place: Place, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    log, state, broken = (tmp_path / name for name in ("log", "state", "broken"))
+    command = folder / "systemctl"
+    command.write_text(SYSTEMCTL.format(log=log, state=state, broken=broken))
+    command.chmod(0o755)
+    path = f"{folder}:{os.environ['PATH']}"
+    unit = tmp_path / ".config" / "systemd" / "user" / "apprentice.service"
+
+    broken.touch()
+    failed = place.run("apprentice", "setup", "--apply", ok=False, PATH=path)
+    assert "no bus" in failed.stderr
+    assert "--no-service" in failed.stderr
+    broken.unlink()
+    place.run("apprentice", "setup", "--apply", PATH=path)
+    assert f'Environment="HERMES_HOME={place.hermes}"' in unit.read_text()
+    assert "--user restart apprentice.service" in log.read_text()
+    assert "everything is in place" in place.run("apprentice", "setup", PATH=path).stdout
+    place.run("apprentice", "uninstall", "--apply", PATH=path)
+    assert "--user disable --now apprentice.service" in log.read_text()
+    assert not unit.exists()
+    assert place.config.read_bytes() == place.text
+
+
 UPSTREAMS = {
     "custom": "model: {{provider: custom, default: cellar-large, base_url: {url}, api_key: k}}\n",
     "named": "model: {{provider: cellar, default: cellar-large}}\n"
@@ -231,6 +272,31 @@ async def test_with_a_dead_sidecar_hermes_answers_through_the_fallback(
     done = await asyncio.to_thread(place.run, "hermes", "-z", "What would you do about moss?")
     assert upstream.calls["other"] >= 1, done.stdout
     assert "failed" not in done.stdout
+
+
+async def test_with_a_dead_sidecar_the_gateway_answers_through_the_fallback(
+    stage: ModuleType, tmp_path: Path
+) -> None:
+    telegram, model = stage.FakeTelegram(), stage.FakeUpstream()
+    async with (
+        stage.serving("/bot{token}/{method}", telegram.handle) as api,
+        stage.serving("/v1/chat/completions", model.handle) as url,
+    ):
+        place = Place(tmp_path, f"{url}/v1")
+        text = stage.CONFIG.format(model="big", upstream=f"{url}/v1", telegram=api)
+        place.config.write_text(text)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            free = listener.getsockname()[1]
+        (place.apprentice / "settings.toml").write_text(
+            f'[server]\nport = {free}\n[upstream]\nbase_url = "{url}/v1"\napi_key_env = ""\n'
+        )
+        await asyncio.to_thread(place.run, "apprentice", "setup", "--apply", "--non-interactive")
+        installed = place.config.read_text()
+        assert f":{free}/v1" in installed
+        async with stage.gateway(place.hermes, place.apprentice, telegram, installed):
+            await telegram.say("Are you there?")
+            await telegram.message("The upstream has answered")
+        assert any("Are you there?" in asked for asked in model.asked)
 
 
 async def test_installed_used_through_the_sidecar_and_taken_out_again(

@@ -27,8 +27,9 @@ from hermes_apprentice.interfaces.install.yaml_text import read_yaml
 from hermes_apprentice.settings import Settings, child_environment, load_settings
 
 _SECRET = re.compile(
-    r"""((?:api_key|token|secret|password|[A-Z0-9_]+_(?:KEY|TOKEN|SECRET|PASSWORD))["']?\s*[:=]\s*)"""
-    r"""("[^"]*"|'[^']*'|[^\s,}]+)"""
+    r"""((?:key|token|secret|password|authorization|cookie)["']?\s*[:=]\s*)"""
+    r"""("[^"]*"|'[^']*'|(?:\w+\s+)?[^\s,}]+)""",
+    re.IGNORECASE,
 )
 _SHOWN = ("unused", '""', "''", "null")
 
@@ -78,7 +79,8 @@ def setup(
     machine = examine_machine(settings.home)
     states = survey_profiles(settings, wishes.profiles)
     homes = {str(state.home) for state in states}
-    elsewhere = [one for one in read_receipts(settings.home) if one.jobs and one.home not in homes]
+    having = [one.home for one in read_receipts(settings.home) if one.jobs]
+    elsewhere = bool(having) and not homes.intersection(having)
     hermes = [
         find_hermes(
             state.home,

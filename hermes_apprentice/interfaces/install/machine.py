@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hermes_apprentice.errors import ConfigError
+from hermes_apprentice.interfaces.install.service import UNIT
 from hermes_apprentice.interfaces.install.wishes import HermesFacts, Machine, ProviderFacts
 from hermes_apprentice.settings import child_environment
 
@@ -66,6 +67,7 @@ def examine_machine(home: Path) -> Machine:
         docker=_output(["docker", "version", "--format", "{{.Server.Version}}"]).strip(),
         free_bytes=shutil.disk_usage(place).free,
         user_services=bool(_output(["systemctl", "--user", "show", "-p", "Version", "--value"])),
+        sidecar_runs=_output(["systemctl", "--user", "is-active", UNIT]).strip() == "active",
     )
 
 

@@ -205,6 +205,11 @@ def plan_profile(
         if present != content:
             path = state.home / "scripts" / name
             files.append(FileChange(path=path, before=present, after=content))
+    for name, sha256 in (old.scripts if old is not None else {}).items():
+        outdated = state.scripts.get(name)
+        if name not in scripts and outdated is not None and digest(outdated) == sha256:
+            path = state.home / "scripts" / name
+            files.append(FileChange(path=path, before=outdated, after=None))
     receipt = Receipt(
         profile=state.name,
         home=str(state.home),
@@ -353,6 +358,12 @@ def _job_changes(state: ProfileState, jobs: Sequence[JobRecord]) -> tuple[JobCha
             changes.append(JobChange(act=Act.CREATE, job=job))
         elif job.name in known and known[job.name] != job:
             changes.append(JobChange(act=Act.EDIT, job=job))
+    names = {job.name for job in jobs}
+    changes += [
+        JobChange(act=Act.REMOVE, job=job)
+        for job in known.values()
+        if job.name not in names and matching(state.jobs, job) is not None
+    ]
     return tuple(changes)
 
 

@@ -129,6 +129,7 @@ def _own_changes(
         unit = unit_text(Path(sys.executable), settings.home, settings.hermes_home).encode()
         if own.unit != unit:
             files.append(FileChange(path=own.unit_path, before=own.unit, after=unit))
+        if own.unit != unit or not machine.sidecar_runs:
             steps.append(Step.START)
     return tuple(files), tuple(steps)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import SecretStr
@@ -102,87 +102,142 @@ def find_upstream(
             f"Hermes' model.provider is already '{OUR_NAME}', and not by this setup. Set it to "
             "your real provider (`hermes model`), then run the command again."
         )
-    own = _named(config, provider)
-    entry: dict[str, Any] = {"provider": provider, "model": model}
-    source: dict[str, Any] = {}
-    added: dict[str, Any] | None = None
-    base_url = ""
-    key_envs: tuple[str, ...] = ()
-    if provider.lower() == "custom" or (provider == "auto" and section.get("base_url")):
-        source = section
-        entry["provider"] = UPSTREAM_NAME
-        keys = ("base_url", "api_key", "key_env", "api_key_env", "api_mode")
-        added = {"name": UPSTREAM_NAME} | {key: section[key] for key in keys if section.get(key)}
-    elif own is not None:
-        source = own
-    elif provider == "auto":
-        if "OPENROUTER_API_KEY" not in variables and not wishes.upstream_url:
-            raise ConfigError(
-                "Hermes chooses its provider by itself (model.provider is not set). Name it with "
-                "`hermes model`, or give --upstream-url and --key-env."
-            )
-        if "OPENROUTER_API_KEY" in variables:
-            entry["provider"] = "openrouter"
-            base_url, key_envs = "https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",)
-    elif facts is not None:
-        base_url = str(section.get("base_url") or facts.base_url)
-        key_envs = facts.env_vars
+    source = _source(config, provider, facts, variables)
     if wishes.upstream_url:
-        if not source and not base_url and provider == "auto":
-            entry["provider"] = UPSTREAM_NAME
-            added = {"name": UPSTREAM_NAME, "base_url": wishes.upstream_url}
-            if wishes.key_env:
-                added["key_env"] = wishes.key_env
+        url = wishes.upstream_url.rstrip("/")
+        if source is None:
+            key = {"key_env": wishes.key_env} if wishes.key_env else {}
+            source = _Source(
+                provider=UPSTREAM_NAME,
+                added={"name": UPSTREAM_NAME, "base_url": url, **key},
+            )
         return RealUpstream(
-            base_url=wishes.upstream_url.rstrip("/"),
+            base_url=url,
             key_env=wishes.key_env or "",
             inline_key=None,
             model=model,
-            fallback=entry,
-            provider=added,
+            fallback={"provider": source.provider, "model": model},
+            provider=source.added,
         )
-    mode = str(source.get("api_mode") or source.get("transport") or "chat_completions")
-    if facts is not None and not source:
-        mode = facts.api_mode
-        if facts.auth_type != "api_key":
-            raise ConfigError(
-                f"The provider '{provider}' signs in with an account instead of a key. Start "
-                "`hermes proxy start` and give its address with --upstream-url."
-            )
-    base_url = base_url or str(
-        source.get("base_url") or source.get("url") or source.get("api") or ""
-    )
-    if not base_url:
+    if source is None:
+        raise ConfigError(
+            "Hermes chooses its provider by itself (model.provider is not set). Name it with "
+            "`hermes model`, or give --upstream-url and --key-env."
+        )
+    if source.auth_type != "api_key":
+        raise ConfigError(
+            f"The provider '{provider}' signs in with an account instead of a key. Start "
+            "`hermes proxy start` and give its address with --upstream-url."
+        )
+    if not source.base_url:
         raise ConfigError(
             f"The address of the provider '{provider}' is not known. Give it with --upstream-url, "
             "and the variable that holds its key with --key-env."
         )
-    if mode != "chat_completions":
+    if source.api_mode != "chat_completions":
         raise ConfigError(
-            f"The provider '{provider}' does not speak chat completions (but {mode}). Give an "
-            "OpenAI-compatible endpoint with --upstream-url, and its key's variable with --key-env."
+            f"The provider '{provider}' speaks {source.api_mode} instead of chat completions. Give "
+            "an OpenAI-compatible endpoint with --upstream-url, and its key's variable with "
+            "--key-env."
         )
-    key_env, inline = _key(source, key_envs, variables)
+    key_env, inline = _key(source.entry, source.key_envs, variables)
     return RealUpstream(
-        base_url=base_url.rstrip("/"),
+        base_url=source.base_url.rstrip("/"),
         key_env=wishes.key_env or key_env,
         inline_key=None if wishes.key_env else inline,
         model=model,
-        fallback=entry,
-        provider=added,
+        fallback={"provider": source.provider, "model": model},
+        provider=source.added,
     )
 
 
-def _named(config: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """Return the user's own provider of that name, from either of the two places."""
-    providers = config.get("providers")
-    if isinstance(providers, dict) and isinstance(providers.get(name), dict):
-        return dict(providers[name])
-    custom = config.get("custom_providers")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """Where an endpoint is described."""
+
+    provider: str
+    """What Hermes is to call it as a fallback."""
+
+    base_url: str = ""
+    """Its address, if that is known."""
+
+    api_mode: str = "chat_completions"
+    """How it is spoken to."""
+
+    auth_type: str = "api_key"
+    """How one signs in."""
+
+    entry: dict[str, Any] = field(default_factory=dict)
+    """What the user wrote about it, possibly with a key."""
+
+    key_envs: tuple[str, ...] = ()
+    """Variables that may hold its key."""
+
+    added: dict[str, Any] | None = None
+    """A provider entry for it, where Hermes has no name for it."""
+
+
+def _source(
+    config: dict[str, Any],
+    provider: str,
+    facts: ProviderFacts | None,
+    variables: Collection[str],
+) -> _Source | None:
+    """Find where the present endpoint is described; ``None`` where Hermes chooses it itself."""
+    section, own = model_settings(config), _named(config, provider)
+    if _address(own):
+        mode = own.get("api_mode") or own.get("transport") or "chat_completions"
+        return _Source(provider=provider, base_url=_address(own), api_mode=str(mode), entry=own)
+    known = facts is not None and bool(facts.base_url)
+    if provider.lower() == "custom" or (section.get("base_url") and not known):
+        keys = ("base_url", "api_key", "key_env", "api_key_env", "api_mode")
+        return _Source(
+            provider=UPSTREAM_NAME,
+            base_url=_address(section),
+            api_mode=str(section.get("api_mode") or "chat_completions"),
+            entry=section,
+            added={"name": UPSTREAM_NAME} | {key: section[key] for key in keys if section.get(key)},
+        )
+    if provider == "auto":
+        if "OPENROUTER_API_KEY" not in variables:
+            return None
+        return _Source(
+            provider="openrouter",
+            base_url="https://openrouter.ai/api/v1",
+            key_envs=("OPENROUTER_API_KEY",),
+        )
+    if facts is None:
+        return _Source(provider=provider)
+    return _Source(
+        provider=provider,
+        base_url=str(section.get("base_url") or facts.base_url),
+        api_mode=facts.api_mode,
+        auth_type=facts.auth_type,
+        entry=own,
+        key_envs=facts.env_vars,
+    )
+
+
+def _address(entry: dict[str, Any]) -> str:
+    return str(entry.get("base_url") or entry.get("url") or entry.get("api") or "")
+
+
+def _named(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return what the user wrote about the provider of that name, in either of the two places."""
+    wanted = _plain(name).removeprefix("custom:")
+    providers, custom = config.get("providers"), config.get("custom_providers")
+    for key, entry in providers.items() if isinstance(providers, dict) else ():
+        if isinstance(entry, dict) and _plain(key) == wanted:
+            return entry
     for item in custom if isinstance(custom, list) else ():
-        if isinstance(item, dict) and str(item.get("name")) in (name, name.removeprefix("custom:")):
+        if isinstance(item, dict) and _plain(item.get("name")) == wanted:
             return item
-    return None
+    return {}
+
+
+def _plain(name: object) -> str:
+    """Write a provider's name as Hermes compares it."""
+    return str(name).strip().lower().replace(" ", "-")
 
 
 def _key(

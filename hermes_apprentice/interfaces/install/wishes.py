@@ -93,3 +93,6 @@ class Machine:
 
     user_services: bool
     """Whether systemd runs services for this user."""
+
+    sidecar_runs: bool = False
+    """Whether the sidecar runs as one of them."""

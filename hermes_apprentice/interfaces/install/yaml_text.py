@@ -231,7 +231,7 @@ def _scalar(value: Any) -> str:
     """Write a scalar plainly where that is safe, and as a JSON string otherwise."""
     if isinstance(value, str) and (not _PLAIN.match(value) or value.lower() in _WORDS):
         return json.dumps(value, ensure_ascii=False)
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _put(text: str, path: Path, written: str) -> str:

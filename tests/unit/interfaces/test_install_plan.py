@@ -272,6 +272,10 @@ def test_jobs_are_made_once_and_brought_up_to_date(settings: Settings, home: Pat
     plan = planned(settings, jobs=(job,))
     assert plan.profiles[0].jobs == ()
     done(plan, settings)
+    gone = planned(settings, jobs=())
+    assert [(one.act, one.job) for one in gone.profiles[0].jobs] == [(Act.REMOVE, job)]
+    removed = [file.path.name for file in gone.profiles[0].files if file.after is None]
+    assert removed == ["apprentice_tick.py"]
     later = job.model_copy(update={"schedule": "every 9m"})
     plan = planned(settings, jobs=(later,))
     assert [(one.act, one.job) for one in plan.profiles[0].jobs] == [(Act.EDIT, later)]
@@ -445,7 +449,9 @@ def test_the_service_is_written_and_started_where_there_is_systemd(
     plan = planned(settings, user_services=True)
     assert Step.START in plan.steps
     unit = plan.own[-1]
-    assert planned(settings, own=own(settings, unit=unit.after), user_services=True).steps == ()
+    there = own(settings, unit=unit.after)
+    assert planned(settings, own=there, user_services=True).steps == (Step.START,)
+    assert planned(settings, own=there, user_services=True, sidecar_runs=True).steps == ()
     assert Step.START not in planned(settings, Wishes(service=False), user_services=True).steps
     assert "serve" in planned(settings).notes[0]
 
@@ -514,9 +520,13 @@ def test_settings_that_are_there_are_kept_and_a_difference_is_told(
         (
             {
                 "model": {"provider": "custom:cellar", "default": "m"},
-                "custom_providers": [{"name": "cellar", "base_url": "u"}],
+                "custom_providers": [{"name": "Cellar", "base_url": "u"}],
             },
             ("u", "", None, "custom:cellar"),
+        ),
+        (
+            {"model": {"provider": "vllm", "default": "m", "base_url": "u", "api_key": "k"}},
+            ("u", INLINE_KEY_ENV, "k", UPSTREAM_NAME),
         ),
         (
             {"model": "m"},
@@ -531,6 +541,17 @@ def test_the_real_upstream_is_found(
     key = found.inline_key.get_secret_value() if found.inline_key else None
     assert (found.base_url, found.key_env, key, found.fallback["provider"]) == expected
     assert found.fallback["model"] == "m"
+
+
+def test_options_for_a_provider_that_hermes_knows_are_no_provider_of_the_users_own() -> None:
+    config = {
+        "model": {"provider": "openrouter", "default": "m"},
+        "providers": {"openrouter": {"request_timeout_seconds": 600, "key_env": "MINE"}},
+    }
+    found = find_upstream(config, Wishes(), OPENROUTER, set())
+    assert (found.base_url, found.key_env) == (OPENROUTER.base_url, "MINE")
+    assert found.fallback == {"provider": "openrouter", "model": "m"}
+    assert found.provider is None
 
 
 def test_the_key_that_is_set_goes_before_the_others() -> None:
@@ -573,11 +594,13 @@ def test_keys_are_hidden_where_a_plan_is_shown(tmp_path: Path) -> None:
     text = (
         b"model: {api_key: sk-1#invented, default: m}\nproviders:\n  x:\n"
         b"    api_key: 'sk-2-invented'\n    token: sk-3-invented\nMY_API_KEY=sk-4-invented\n"
-        b'OTHER_TOKEN="sk-5-invented"\n  api_key: unused\n'
+        b'OTHER_TOKEN="sk-5-invented"\n  api_key: unused\n  key_env: SHOWN_KEY\n'
+        b"    extra_headers: {Authorization: Bearer sk-6-invented, X: y}\n"
     )
     shown = _difference(FileChange(path=tmp_path / "c.yaml", before=None, after=text))
     assert "invented" not in shown
     assert "unused" in shown
+    assert "key_env: SHOWN_KEY" in shown
     upstream = RealUpstream(
         base_url="u", key_env="", inline_key=SecretStr("sk-6"), model="m", fallback={}
     )

@@ -170,6 +170,24 @@ def test_a_telegram_connection_of_an_unknown_kind_gets_no_handlers() -> None:
     assert added == []
 
 
+def test_a_connection_that_is_built_anew_gets_our_handlers_again() -> None:
+    pytest.importorskip("telegram", reason="hermes-agent[messaging] is not installed")
+    groups: list[int] = []
+
+    def application() -> Any:
+        return SimpleNamespace(
+            running=True, add_handler=lambda handler, group: groups.append(group)
+        )
+
+    adapter = SimpleNamespace(_app=application(), _is_callback_user_authorized=lambda *a, **k: True)
+    desk = TelegramDesk(lambda: pytest.fail("nobody spoke"), lambda source: None)
+    assert desk.attend(adapter, "42") and desk.attend(adapter, "42")
+    assert groups == [-1, -1]  # texts and buttons, once
+    adapter._app = application()
+    assert desk.attend(adapter, "42")
+    assert groups == [-1] * 4
+
+
 async def test_without_a_bot_nothing_is_sent_and_that_is_certain() -> None:
     sent = await send_letter(SimpleNamespace(), "42", None, "hello", "")
     assert (sent.ok, sent.certain) == (False, True)

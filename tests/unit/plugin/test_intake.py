@@ -54,6 +54,13 @@ def test_a_bare_word_in_a_group_needs_a_quoted_question() -> None:
     assert listen("train", KNOWN, private=False, quoted=QUESTION) is not None
 
 
+def test_in_a_group_the_bot_may_be_named() -> None:
+    heard = listen("@our_bot, train gc-7f3a", KNOWN, private=False, bot="Our_Bot")
+    assert heard == Heard("train gc-7f3a", command=False)
+    assert plausible("@our_bot train gc-7f3a")
+    assert listen("@somebody train gc-7f3a", KNOWN, private=False, bot="our_bot") is None
+
+
 def test_a_bare_word_that_quotes_something_else_is_the_agents() -> None:
     assert listen("details", KNOWN, quoted="The agent's summary of your inbox.") is None
 

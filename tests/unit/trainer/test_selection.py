@@ -27,7 +27,7 @@ def run(make: Make, rows: Rows, kind: Kind, method: Method = Method.AUTO) -> Tra
     )
 
 
-def trained(method: Method, agreement: float) -> Trained:
+def trained(method: Method, right: str) -> Trained:
     class Nothing:
         def save(self, folder: object) -> None:
             """Write nothing."""
@@ -35,19 +35,33 @@ def trained(method: Method, agreement: float) -> Trained:
     return Trained(
         model=Nothing(),
         method=method,
-        held_out=[Prediction("x", 0.5)],
-        scores={"agreement": agreement},
+        held_out=[Prediction("x", 0.5) for _ in right],
+        right=[mark == "+" for mark in right],
+        scores={"agreement": right.count("+") / len(right)},
         recipe={},
     )
 
 
-def test_the_better_by_cross_validation_is_kept() -> None:
-    light, heavy = trained(Method.CRF, 0.80), trained(Method.FINETUNED, 0.85)
-    chosen = better(light, heavy)
-    assert chosen.method is Method.FINETUNED
-    assert chosen.recipe == {"cv.crf.agreement": "0.8000", "cv.finetuned.agreement": "0.8500"}
-    assert better(trained(Method.CRF, 0.85), heavy).method is Method.CRF
-    assert better(trained(Method.CRF, 0.86), heavy).method is Method.CRF
+@pytest.mark.parametrize(
+    ("light", "heavy", "chosen"),
+    [
+        ("+++++-----", "++++++++--", Method.FINETUNED),
+        ("++++++++--", "+++++-----", Method.CRF),
+        ("++++++----", "++++++----", Method.CRF),
+        ("++++++----", "+++++++---", Method.CRF),
+        ("++++++----", "----++++++", Method.CRF),
+        ("-+++++++++", "++++++++++", Method.CRF),
+    ],
+)
+def test_the_larger_model_must_win_by_more_than_chance(
+    light: str, heavy: str, chosen: Method
+) -> None:
+    best = better(trained(Method.CRF, light), trained(Method.FINETUNED, heavy))
+    assert best.method is chosen
+    assert dict(best.recipe) == {
+        "cv.crf.agreement": f"{light.count('+') / 10:.4f}",
+        "cv.finetuned.agreement": f"{heavy.count('+') / 10:.4f}",
+    }
 
 
 def test_without_a_training_environment_the_chain_is_chosen(
