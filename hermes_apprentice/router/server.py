@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
+from threadpoolctl import threadpool_limits
 
 from hermes_apprentice.errors import ApprenticeError, ConfigError
 from hermes_apprentice.ledger.prices import load_prices
@@ -80,7 +81,9 @@ def serve(settings: Settings, ready: Callable[[str], None] | None = None) -> Non
     Raises:
         ConfigError: The address cannot be used.
     """
-    _run(_serve_until_signal(settings, ready))
+    # Products of small matrices: more than one thread makes them wait for each other.
+    with threadpool_limits(1):
+        _run(_serve_until_signal(settings, ready))
 
 
 async def _serve_until_signal(settings: Settings, ready: Callable[[str], None] | None) -> None:

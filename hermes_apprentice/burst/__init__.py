@@ -1,1 +1,0 @@
-"""The same training run on a rented GPU."""
