@@ -277,7 +277,7 @@ class Pipeline:
         self.shop.progress(f"{specialist.slug}: after {specialist.step}", 0.0)
         try:
             outcome = take_step(self.shop, specialist)
-        except ApprenticeError as error:
+        except (ApprenticeError, OSError) as error:
             outcome = Outcomes(
                 Step.FAILED,
                 str(error),

@@ -17,12 +17,13 @@ from hermes_apprentice.domain.exchange import Exchange, Ineligible
 from hermes_apprentice.domain.routing import MATCHER_FILE
 from hermes_apprentice.domain.shape import ShapeKind
 from hermes_apprentice.domain.shape_inference import fits_request
-from hermes_apprentice.domain.specialist import Manifest, Specialist, Step
+from hermes_apprentice.domain.specialist import Manifest, Specialist
 from hermes_apprentice.embedding.views import RECIPE, matching_vectors
-from hermes_apprentice.errors import ApprenticeError
+from hermes_apprentice.errors import ApprenticeError, RegistryError
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.statistics.open_set import fit_open_set
 from hermes_apprentice.statistics.risk_control import BACKGROUND
+from hermes_apprentice.storage.approvals import add_message
 from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.storage.specialists import list_specialists
@@ -41,17 +42,14 @@ def refit_matcher(shop: Workshop) -> bool:
         Whether a new one was published.
     """
     with shop.database.transaction() as connection:
-        registered = [
-            one
-            for one in list_specialists(connection)
-            if one.version is not None and one.step is not Step.FAILED
-        ]
-    if not registered:
+        registered = [one for one in list_specialists(connection) if one.version is not None]
+    manifests = _verified(shop, registered)
+    if not manifests:
         return False
     details = {
         "embedder": shop.embedder.digest,
         "vector": RECIPE,
-        "specialists": {one.slug: one.version for one in registered},
+        "specialists": {one.slug: one.version for one in manifests},
         "false_route_rate": shop.settings.matcher.false_route_rate,
         "requests": ExchangeStore(shop.database).counts().total,
     }
@@ -59,8 +57,26 @@ def refit_matcher(shop: Workshop) -> bool:
         return False
     shop.progress("fitting the matcher", 0.0)
     _embed_the_rest(shop)
-    _publish(shop, registered, details)
+    _publish(shop, manifests, details)
     return True
+
+
+def _verified(shop: Workshop, registered: list[Specialist]) -> list[Manifest]:
+    """Return the manifests of the versions in service; a damaged one is told once, not used."""
+    manifests = []
+    for one in registered:
+        try:
+            manifests.append(shop.registry.open_version(one.slug, one.version or 0).manifest)
+        except RegistryError as error:
+            with shop.database.transaction() as connection:
+                add_message(
+                    connection,
+                    one.candidate_id,
+                    f"damaged:{one.slug}:{one.version}",
+                    f"'{one.slug}' is not served: {error}",
+                    shop.clock(),
+                )
+    return manifests
 
 
 def _present(shop: Workshop) -> dict[str, Any]:
@@ -89,21 +105,22 @@ def _key(shop: Workshop) -> str:
     return f"{shop.embedder.digest}/{RECIPE}"
 
 
-def _publish(shop: Workshop, registered: list[Specialist], details: dict[str, Any]) -> None:
+def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any]) -> None:
     store = ExchangeStore(shop.database)
-    manifests = [
-        shop.registry.open_version(one.slug, one.version).manifest
-        for one in registered
-        if one.version is not None
-    ]
+    embeddings = store.embeddings(_key(shop))
+    known = set(embeddings.exchange_ids)
     with shop.database.transaction() as connection:
         patterns = PatternStore(connection)
-        class_of = {
-            exchange_id: index
-            for index, manifest in enumerate(manifests)
-            for exchange_id in patterns.members(manifest.pattern_id)
-        }
-    embeddings = store.embeddings(_key(shop))
+        members = {one.slug: known & set(patterns.members(one.pattern_id)) for one in manifests}
+    # A pattern whose sessions were all deleted in Hermes has nothing left to be matched by.
+    manifests = [one for one in manifests if members[one.slug]]
+    if not manifests:
+        return
+    class_of = {
+        exchange_id: index
+        for index, manifest in enumerate(manifests)
+        for exchange_id in members[manifest.slug]
+    }
     exchanges = {one.exchange_id: one for one in store.by_ids(embeddings.exchange_ids)}
     labels = [
         _label(class_of.get(name), exchanges.get(name), manifests)

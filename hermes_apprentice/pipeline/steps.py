@@ -91,7 +91,7 @@ def _build(shop: Workshop, specialist: Specialist) -> Outcomes:
             shop.clock(),
         )
     except NotEnoughExamplesError as error:
-        return _to(specialist, Step.WAITING, str(error), messages.step_failed)
+        return _to(specialist, Step.WAITING, str(error), tell=True)
     return _to(
         specialist,
         Step.DATASET_BUILT,
@@ -242,8 +242,8 @@ def envelope(pattern: Pattern, dataset: Dataset) -> Envelope:
     )
 
 
-def _to(specialist: Specialist, step: Step, reason: str, message: object = None) -> Outcomes:
-    text = messages.step_failed(specialist.slug, reason) if message else None
+def _to(specialist: Specialist, step: Step, reason: str, *, tell: bool = False) -> Outcomes:
+    text = messages.step_failed(specialist.slug, reason) if tell else None
     return Outcomes(step, reason, specialist.kind, None, text)
 
 

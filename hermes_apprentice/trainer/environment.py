@@ -82,8 +82,9 @@ def make_environment(folder: Path, say: Callable[[str], None] = print) -> str:
     _do([sys.executable, "-m", "venv", str(folder)])
     say("installing torch; this takes a few minutes")
     # Torch first: other packages would pull in a build of it for accelerators.
-    _do([str(python), "-m", "pip", "install", "--quiet", "torch"])
-    _do([str(python), "-m", "pip", "install", "--quiet", *_ourselves()])
+    install = [str(python), "-m", "pip", "install", "--quiet", *_constraints()]
+    _do([*install, "torch"])
+    _do([*install, *_ourselves()])
     if not can_train(python):
         raise TrainingError(f"the environment in {folder} lacks torch")
     return str(python)
@@ -94,6 +95,12 @@ def _usual_places() -> Iterator[Path]:
     for parent in dict.fromkeys((checkout, Path(sys.prefix).parent)):
         yield parent / ENVIRONMENT_DIR / "bin" / "python"
         yield parent / ENVIRONMENT_DIR / "Scripts" / "python.exe"
+
+
+def _constraints() -> list[str]:
+    """Return pip's arguments for the versions that the checkout was tested with."""
+    path = Path(__file__).resolve().parents[2] / "constraints.txt"
+    return ["-c", str(path)] if path.is_file() else []
 
 
 def _ourselves() -> list[str]:

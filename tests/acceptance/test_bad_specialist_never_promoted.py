@@ -77,3 +77,20 @@ def test_a_lost_artefact_fails_the_step_and_can_be_tried_again(
         pipeline.tick(retry=slug)
         steps = {one.specialist.slug: one.specialist.step for one in pipeline.specialists()}
     assert steps[slug] is Step.DATASET_BUILT
+
+
+def test_a_damaged_version_stops_neither_the_tick_nor_the_other_specialist(
+    trained_home: Path, copy_of: Callable[[Path], Settings]
+) -> None:
+    settings = copy_of(trained_home)
+    with Database(settings.database_path) as database:
+        pipeline = open_pipeline(settings, database, clock=lambda: NOW)
+        damaged, sound = (one.specialist.slug for one in pipeline.specialists())
+        manifest = settings.registry_dir / damaged / "1" / "manifest.json"
+        manifest.write_bytes(manifest.read_bytes()[:-20])
+        assert pipeline.tick().matcher_refitted
+        pipeline.tick()
+        assert set(pipeline.shop.registry.open_matcher().details["specialists"]) == {sound}
+        with database.transaction() as connection:
+            told = [one.text for one in waiting_messages(connection) if damaged in one.text]
+    assert sum("is not served" in text for text in told) == 1
