@@ -14,6 +14,12 @@ import pytest
 
 APPRENTICE = Path(sys.executable).with_name("apprentice")
 
+WITH_CTRL_C = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Starts a command as a terminal does; a background job of a shell ignores Ctrl-C."""
+
 
 def children_of(session: int) -> list[int]:
     """Return the processes of a session, from the kernel's table."""
@@ -61,7 +67,7 @@ def test_the_demo_ends_with_figures_that_hold(tmp_path: Path) -> None:
 @pytest.mark.timeout(420)
 def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [APPRENTICE, "demo", "--keep", tmp_path / "home"],
+        [sys.executable, "-c", WITH_CTRL_C, APPRENTICE, "demo", "--keep", tmp_path / "home"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
