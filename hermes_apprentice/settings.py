@@ -176,7 +176,7 @@ class ApprovalSettings(_Section):
 class BudgetSettings(_Section):
     """What may be spent."""
 
-    monthly_dollars: float = Field(default=0, ge=0)
+    monthly_dollars: float = Field(default=0, ge=0, allow_inf_nan=False)
     """Ceiling for paid training in a month; 0 means none is paid for."""
 
 

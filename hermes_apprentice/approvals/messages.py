@@ -122,6 +122,30 @@ def step_failed(slug: str, reason: str) -> str:
     )
 
 
+def budget_raised(month: str, amount: int, ceiling: int, spent: int, who: str) -> str:
+    """Return the confirmation of a raise; amounts in micro-dollars."""
+    return _limited(
+        f"{who} raised the ceiling for paid training in {month} by {dollars(amount)} to "
+        f"{dollars(ceiling)}; {dollars(spent)} of it is spent. The next month starts at the "
+        "setting again."
+    )
+
+
+def budget_alert(month: str, spent: int, ceiling: int, *, may_start: bool, may_go_on: bool) -> str:
+    """Return the message that the ceiling is near or reached; amounts in micro-dollars."""
+    if may_start:
+        meaning = "Paid training goes on."
+    elif may_go_on:
+        meaning = "What runs may finish; no new paid run starts this month."
+    else:
+        meaning = "Nothing paid runs for the rest of the month."
+    return _limited(
+        f"Paid training in {month} (UTC): {dollars(spent)} of {dollars(ceiling)} is spent, "
+        f"{100 * spent // ceiling}%.\n{meaning} Answers and training on this machine go on.\n"
+        "To raise this month's ceiling, reply: budget increase 10"
+    )
+
+
 def shape_in_words(shape: Shape) -> str:
     """Describe a shape in a few words."""
     if shape.kind is ShapeKind.LABEL:

@@ -30,6 +30,7 @@ from hermes_apprentice.errors import (
 )
 from hermes_apprentice.observer.harvest import HarvestReport, harvest
 from hermes_apprentice.observer.profiles import discover_profiles
+from hermes_apprentice.pipeline.allowance import raise_ceiling, tell_reached
 from hermes_apprentice.pipeline.matching import refit_matcher
 from hermes_apprentice.pipeline.steps import (
     Outcomes,
@@ -214,13 +215,13 @@ class Pipeline:
         reply = replace(parse_reply(text), quoted=quoted, nonce=nonce)
         if reply.action in (Action.TRAIN, Action.SKIP, Action.DETAILS):
             return self._decide(reply, who)
+        if reply.action is Action.BUDGET_INCREASE:
+            return raise_ceiling(self.shop, reply.amount, who)
         desk.require_decider(self.shop.settings.approvals.deciders, who, "this")
         if reply.action is Action.DEMOTE:
             return self.demote(reply.subject, f"{who} asked for it")
         if reply.action is Action.ROLLBACK:
             return self.rollback(reply.subject, f"{who} asked for it")
-        if reply.action is Action.BUDGET_INCREASE:
-            raise ReplyError("Nothing is paid for: training runs on this machine only.")
         raise ReplyError(f"There is no merge proposal {reply.subject}.")
 
     def _decide(self, reply: Reply, who: str) -> str:
@@ -246,6 +247,8 @@ class Pipeline:
     def tick(self, retry: str | None = None) -> TickReport:
         """Take every specialist one step further; refit the matcher; bring skills up to date.
 
+        An alert of the budget that is due goes into the outbox.
+
         Args:
             retry: Slug of a specialist that failed or waits, to be tried again from its data.
 
@@ -263,6 +266,7 @@ class Pipeline:
                 if specialist.step in MOVING:
                     moved = self._step(specialist)
                     (failures if moved.step is Step.FAILED else moves).append(moved)
+            tell_reached(self.shop)
             refitted = refit_matcher(self.shop)
             self.sync_skills()
             return TickReport(

@@ -187,5 +187,15 @@ CREATE TABLE couriers (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_LEARNING, _SERVING, _COURIERS)
+_RAISES = """
+CREATE TABLE budget_raises (
+    raise_id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    at              REAL NOT NULL,
+    amount          INTEGER NOT NULL CHECK (amount > 0),
+    who             TEXT NOT NULL
+);
+CREATE INDEX spending_by_time ON spending (at);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_LEARNING, _SERVING, _COURIERS, _RAISES)
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

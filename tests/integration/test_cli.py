@@ -50,6 +50,7 @@ def new_session_db(settings: Settings) -> None:
         ("specialists",),
         ("specialists", "list"),
         ("roi",),
+        ("budget",),
         ("outbox",),
         ("models", "list"),
         ("doctor",),

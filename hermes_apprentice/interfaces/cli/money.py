@@ -7,7 +7,9 @@ import time
 import typer
 
 from hermes_apprentice.domain.money import dollars
-from hermes_apprentice.interfaces.cli.console import Json, opened, print_json, print_table
+from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
+from hermes_apprentice.ledger.budget import budget as month_of
+from hermes_apprentice.ledger.budget import may_start
 from hermes_apprentice.ledger.roi import roi as account
 
 _DAY = 86_400.0
@@ -61,6 +63,38 @@ def roi(
     )
 
 
+def budget(as_json: bool = Json) -> None:
+    """Tell what paid training may still cost this month (UTC), and who raised its ceiling."""
+    now = time.time()
+    with opened() as (settings, database, _):
+        month = month_of(database, settings.budget, now)
+        verdict = may_start(database, settings.budget, now, 0)
+    if as_json:
+        print_json(
+            {
+                "month": month.month,
+                "ceiling": month.ceiling,
+                "spent": month.spent,
+                "left": month.left,
+                "may_start": verdict.allowed,
+                "reason": verdict.reason,
+                "raises": month.raises,
+            }
+        )
+        return
+    typer.echo(
+        f"Paid training in {month.month}: {dollars(month.spent)} of {dollars(month.ceiling)} is "
+        f"spent. A new paid run may {'' if verdict.allowed else 'not '}start: {verdict.reason}"
+    )
+    if month.raises:
+        print_table(
+            "Raised this month",
+            ("when (UTC)", "by", "who"),
+            [(day(one.at), dollars(one.amount), one.who) for one in month.raises],
+        )
+
+
 def add_to(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(roi)
+    app.command()(budget)
