@@ -14,18 +14,22 @@ Cases of 1,000 specialists: ``all`` (agreement uniform from 0.5 to 0.99, every f
 ``exactly_0.80``, ``0.85``, ``0.95``, and ``drifting`` (from 0.85 to 0.99 down to 0.5 to 0.75). A
 fall begins between requests 50 and 5,000 (log-uniform) and takes up to 1,000 requests.
 
-Figures: ``wrongly_promoted``, share with a step up at a moment of agreement at or below the
-target, among those that have such a moment; ``wrongly_promoted_steady``, the same among those
-that do not change, to which the promised ``alpha`` applies; ``wrongly_quarantined``, share taken
-out at a moment above the target, among those that begin above, and
-``wrongly_quarantined_serving`` those of them that answered requests; ``requests_to_live``, median
-of those that begin at 0.9 or more (null if most never arrive), ``reached_live`` their share and
-``reached_live_any`` that of all; ``served``, share of requests answered while above the target;
-``harm``, answers served per 1,000 requests that differ from the upstream's, ``harm_below`` those
-given at or below the target; ``caught``, of those that fell while answering requests, the share
-that stopped answering, with the medians ``requests_to_catch`` and ``comparisons_to_catch`` from
-the fall on; ``comparisons_per_alarm``, all comparisons of steady specialists over their
-quarantines.
+Figures: ``wrongly_promoted``, share with a step up at a moment of agreement at or below the target,
+among those that have such a moment; ``wrongly_promoted_steady``, the same among those that do not
+change, to which the promised ``alpha`` applies; ``wrongly_quarantined``, share taken out at a
+moment above the target, among those that begin above, and ``wrongly_quarantined_serving`` those of
+them that answered requests; ``requests_to_live``, median of those that begin at 0.9 or more (null
+if most never arrive), ``reached_live`` their share and ``reached_live_any`` that of all;
+``requests_to_first_step``, median of all, each with a comparison; ``served``, share of requests
+answered while above the target; ``harm``, answers served per 1,000 requests that differ from the
+upstream's, ``harm_below`` those given at or below the target; ``caught``, of those that fell while
+answering requests, the share that stopped answering, with the medians ``requests_to_catch`` and
+``comparisons_to_catch`` from the fall on; ``comparisons_per_alarm``, all comparisons of steady
+specialists over their quarantines.
+
+Draws scatter around the promise (1,000 of them by 0.007), so ``exactly_0.80`` also has ``computed``
+for ``ours``: the chance, without drawing anything, that a specialist at the target would show
+enough evidence within ``REQUESTS`` comparisons if no alarm came first.
 
 The product's `progress` reads the whole history anew. Here the same figures are kept up one
 comparison at a time, from the same `evidence_above` and `evidence_below`; at drawn moments both
@@ -180,6 +184,7 @@ def main() -> None:
         if not options.json:
             for rule, values in figures[name].items():
                 print(name, rule, values, file=sys.stderr)
+    figures["exactly_0.80"]["ours"]["computed"] = rounded(chance_at_target())
     figures["checked_against_product"] = checks.made
     print(json.dumps(figures))
 
@@ -295,6 +300,27 @@ def drifts(before: Bools, answers: Bools) -> list[float]:
     return found
 
 
+def chance_at_target() -> float:
+    """Return the chance that the evidence ever suffices at exactly the target.
+
+    Follows the distribution of the agreements so far over all comparisons, and takes out what
+    reaches the needed evidence.
+    """
+    target = RULES.target_agreement
+    left = np.zeros(REQUESTS + 2)
+    left[0] = 1.0
+    enough, reached = 1, 0.0
+    for trials in range(1, REQUESTS + 1):
+        left[1:] = left[1:] * (1 - target) + left[:-1] * target
+        left[0] *= 1 - target
+        # The evidence grows with the agreements, and what is enough grows with the trials.
+        while enough <= trials and evidence(enough, trials) < 1 / RULES.alpha:
+            enough += 1
+        reached += left[enough:].sum()
+        left[enough:] = 0.0
+    return float(reached)
+
+
 def windows(specialist: Specialist, *, patient: bool) -> Run:
     """Follow the mean of each 50 new comparisons."""
     moves: list[Move] = []
@@ -350,6 +376,7 @@ def outcome(specialist: Specialist, run: Run) -> Figures:
         "out_above": float(out is not None and not below[out]),
         "out_above_serving": float(out is not None and not below[out] and out_serving),
         "live": math.inf if live is None else float(live),
+        "first": next((move.request + 1.0 for move in run.moves if move.share), math.inf),
         "above": float((~below).sum()),
         "served_above": float((served & ~below).sum()),
         "harm": float(harm.sum()),
@@ -377,6 +404,7 @@ def summary(rows: list[Figures]) -> Figures:
         "wrongly_quarantined_serving": mean(
             column["out_above_serving"][begins > RULES.target_agreement]
         ),
+        "requests_to_first_step": median(column["first"]),
         "requests_to_live": median(column["live"][good]),
         "reached_live": mean(column["live"][good] < math.inf),
         "reached_live_any": mean(column["live"] < math.inf),

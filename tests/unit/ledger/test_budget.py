@@ -191,7 +191,7 @@ def test_sums_too_large_for_the_store_let_nothing_start(database: Database) -> N
 
 
 def test_a_ceiling_without_an_end_lets_nothing_start(database: Database) -> None:
-    endless = BudgetSettings(monthly_dollars=float("inf"))
+    endless = BudgetSettings.model_construct(monthly_dollars=float("inf"))
     verdict = may_start(database, endless, NOV_20, 1)
     assert not verdict.allowed
     assert "budget.monthly_dollars" in verdict.reason
