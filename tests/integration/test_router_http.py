@@ -109,7 +109,12 @@ def configured(settings: Settings, upstream: Upstream) -> Settings:
 def pointing_at(settings: Settings, url: str, **changes: Any) -> Settings:
     values = {"base_url": url, "api_key_env": "", "connect_timeout": 2, **changes}
     return settings.model_copy(
-        update={"upstream": UpstreamSettings(**values), "server": ServerSettings(port=0)}
+        update={
+            "upstream": UpstreamSettings(**values),
+            "server": ServerSettings(port=0),
+            # Drawn by chance, an audit would add an entry to one test in fifty.
+            "rollout": settings.rollout.model_copy(update={"audit_share": 0.0}),
+        }
     )
 
 

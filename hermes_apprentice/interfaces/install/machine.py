@@ -39,7 +39,7 @@ def version():
     except metadata.PackageNotFoundError:
         return ""
 facts = {"version": version(), "mcp": has("mcp"), "messaging": has("telegram"),
-         "apprentice": has("hermes_apprentice"), "provider": None}
+         "apprentice": has("hermes_apprentice.plugin"), "provider": None}
 try:
     from providers import get_provider_profile
     p = get_provider_profile(sys.argv[1])
