@@ -25,6 +25,9 @@ RUN_LENGTH = 2_000
 """Comparisons between two false alarms of the drift detector, at least and on average, for a
 specialist whose agreement is exactly the target; a better one alarms more rarely."""
 
+RECENT = 25
+"""Latest comparisons that a message about a fall quotes."""
+
 DRIFT_WINDOW = 250
 """Latest comparisons that the drift detector looks back on."""
 
@@ -56,10 +59,17 @@ class Progress:
     drift: float
     """Evidence that agreement has fallen below the target; `RUN_LENGTH` is an alarm."""
 
+    recent: int = 0
+    """The latest comparable answers, at most `RECENT`."""
+
+    recent_agreed: int = 0
+    """Those that equalled the upstream's."""
+
 
 def progress(rollout: Rollout, history: Sequence[Seen], settings: RolloutSettings) -> Progress:
     """Sum up the comparisons of a version, oldest first."""
     agreed = sum(seen.agreed for seen in history)
+    latest = history[-RECENT:]
     return Progress(
         compared=len(history),
         agreed=agreed,
@@ -68,6 +78,8 @@ def progress(rollout: Rollout, history: Sequence[Seen], settings: RolloutSetting
         needed=1 / settings.alpha,
         lower=confidence_lower(agreed, len(history), settings.alpha),
         drift=drift_evidence([seen.agreed for seen in history], settings.target_agreement),
+        recent=len(latest),
+        recent_agreed=sum(seen.agreed for seen in latest),
     )
 
 
@@ -104,7 +116,10 @@ def next_rollout(
             stage=Stage.QUARANTINED,
             share=0.0,
             step_started_at=now,
-            reason=f"agreement fell below {settings.target_agreement:.0%}: {figures}",
+            reason=(
+                f"agreement fell below {settings.target_agreement:.0%}: {seen.recent_agreed} of "
+                f"the last {seen.recent} answers equal the upstream's"
+            ),
         )
     if rollout.stage is Stage.LIVE or rollout.held or not settings.auto_advance:
         return None
@@ -127,7 +142,12 @@ def next_rollout(
 def notice_of(before: Rollout, after: Rollout) -> Notice | None:
     """Return what the operator is told about a step: only where something starts or ends."""
     name = f"'{after.slug}' version {after.version}"
-    if after.stage is Stage.QUARANTINED:
+    if after.stage is Stage.QUARANTINED and before.stage is Stage.SHADOW:
+        text = (
+            f"{name} will not be put into service: {after.reason}. It only ran beside the "
+            "upstream, and none of its answers was sent; train it anew, or retire it."
+        )
+    elif after.stage is Stage.QUARANTINED:
         text = (
             f"{name} was taken out of service: {after.reason}. "
             "The upstream answers these requests again; train it anew, or retire it."

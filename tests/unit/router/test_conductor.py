@@ -111,7 +111,7 @@ async def test_disagreement_quarantines_and_tells_the_operator_once(
     stored = rig.stored()
     assert stored is not None and stored.stage is Stage.QUARANTINED
     messages = database.read("SELECT text FROM outbox")
-    assert len(messages) == 1 and "out of service" in messages[0]["text"]
+    assert len(messages) == 1 and "not be put into service" in messages[0]["text"]
 
 
 async def test_an_operators_step_is_not_overwritten_by_one_from_an_old_state(

@@ -97,7 +97,7 @@ def test_disagreement_takes_a_specialist_out_of_any_stage(start: Rollout) -> Non
     after = moved(start, seen(*[False] * 8))
     assert after is not None
     assert (after.stage, after.share) == (Stage.QUARANTINED, 0.0)
-    assert "0 of 8" in after.reason
+    assert "0 of the last 8" in after.reason
 
 
 def test_a_fall_is_noticed_soon_even_after_a_long_good_time() -> None:
@@ -153,3 +153,23 @@ def test_the_operator_hears_of_the_start_the_end_and_an_alarm_only() -> None:
     assert last is not None and "live" in last.text
     assert alarm is not None and "out of service" in alarm.text
     assert len({first.key, last.key, alarm.key}) == 3
+
+
+def test_the_message_about_a_fall_quotes_what_fell() -> None:
+    history = seen(*[True] * 300, *[False] * 12)
+    after = moved(rollout(Stage.LIVE, 1.0), history)
+    assert after is not None
+    assert after.stage is Stage.QUARANTINED
+    assert after.reason == (
+        "agreement fell below 80%: 13 of the last 25 answers equal the upstream's"
+    )
+
+
+def test_a_specialist_that_never_served_is_not_said_to_be_taken_out() -> None:
+    before = rollout()
+    after = moved(before, seen(*[False] * 30))
+    assert after is not None
+    notice = notice_of(before, after)
+    assert notice is not None
+    assert "will not be put into service" in notice.text
+    assert "again" not in notice.text
