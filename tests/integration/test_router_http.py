@@ -375,6 +375,7 @@ async def test_a_client_that_hangs_up_before_the_answer_begins_cancels_it_too(
         await asyncio.wait_for(started.wait(), DEADLINE)
         task.cancel()
         await asyncio.wait_for(cancelled.wait(), DEADLINE)
+    assert cancelled.is_set()
 
 
 # --- when the upstream fails ----------------------------------------------------------

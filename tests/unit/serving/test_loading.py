@@ -126,7 +126,9 @@ def test_other_redaction_rules_are_refused(version: Version) -> None:
 def test_the_same_redaction_rules_are_accepted(version: Version) -> None:
     redactor = Redactor()
     changed = replace(version, manifest=replace(version.manifest, redaction=redactor.fingerprint))
-    load_runtime(changed, EMBEDDER, lambda: redactor).close()
+    runtime = load_runtime(changed, EMBEDDER, lambda: redactor)
+    assert len(runtime.answer_many(["label this"])) == 1
+    runtime.close()
 
 
 def test_redacted_data_without_a_redactor_is_refused(artefact: Path) -> None:
