@@ -27,6 +27,9 @@ class Method(StrEnum):
     FINETUNED = "finetuned"
     """Extractor: the encoder itself, fine-tuned; needs the training environment."""
 
+    LORA = "lora"
+    """Generator: an adapter on a language model; needs the generator's environment."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
