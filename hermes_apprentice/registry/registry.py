@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -70,6 +70,11 @@ class RegisteredMatcher:
     """The contents, by name."""
 
 
+class _Alias(NamedTuple):
+    history: tuple[int, ...]
+    highest: int
+
+
 class Registry:
     """The registry in one folder."""
 
@@ -99,7 +104,7 @@ class Registry:
                 f"the gate did not pass '{draft.slug}', so it is not published; see its report"
             )
         with self._writing():
-            version = max(self.versions(draft.slug), default=0) + 1
+            version = max((self._highest(draft.slug), *self.versions(draft.slug))) + 1
             target = self.root / draft.slug / str(version)
             with _translated(f"version {version} of '{draft.slug}'"), new_folder(target) as folder:
                 manifest = replace(
@@ -164,7 +169,7 @@ class Registry:
         Raises:
             SignatureError: The alias was changed by someone else.
         """
-        history = self._history(slug)
+        history = self._alias(slug).history
         return history[-1] if history else None
 
     def set_alias(self, slug: str, version: int) -> None:
@@ -176,9 +181,9 @@ class Registry:
         """
         self.open_version(slug, version)
         with self._writing():
-            history = self._history(slug)
+            history = self._alias(slug).history
             if not history or history[-1] != version:
-                self._write_history(slug, (*history, version))
+                self._write_alias(slug, (*history, version))
 
     def rollback(self, slug: str) -> int:
         """Go back to the version that was current before, and return it.
@@ -188,25 +193,51 @@ class Registry:
             SignatureError: It cannot be verified.
         """
         with self._writing():
-            history = self._history(slug)
+            history = self._alias(slug).history
             if len(history) < 2:
                 raise UnknownVersionError(
                     f"'{slug}' has no earlier version to go back to; take it out of service with: "
                     f'apprentice reply "demote {slug}"'
                 )
             self.open_version(slug, history[-2])
-            self._write_history(slug, history[:-1])
+            self._write_alias(slug, history[:-1])
         return history[-2]
 
-    def _history(self, slug: str) -> tuple[int, ...]:
-        """Return the versions that were current one after the other, the present one last."""
+    def remove(self, slug: str, version: int) -> None:
+        """Delete a version that is not the current one; its number is never used again.
+
+        Raises:
+            RegistryError: It is the current version, or the disk refused.
+            UnknownVersionError: There is no such version.
+        """
+        check_slug(slug)
+        with self._writing():
+            history = self._alias(slug).history
+            if version not in self.versions(slug):
+                raise UnknownVersionError(f"the registry has no version {version} of '{slug}'")
+            if history and history[-1] == version:
+                raise RegistryError(f"version {version} of '{slug}' is the current one; it stays")
+            # First the signed note that the number was used, then the files.
+            self._write_alias(slug, tuple(item for item in history if item != version))
+            with _translated(f"version {version} of '{slug}'"):
+                shutil.rmtree(self.root / slug / str(version))
+
+    def history(self, slug: str) -> tuple[int, ...]:
+        """Return the versions that were current one after the other, the present one last.
+
+        Raises:
+            SignatureError: The alias was changed by someone else.
+        """
+        return self._alias(slug).history
+
+    def _alias(self, slug: str) -> _Alias:
         check_slug(slug)
         what = f"the alias of '{slug}'"
         path = self.root / slug / ALIAS_FILE
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            return ()
+            return _Alias(history=(), highest=0)
         except OSError as exc:
             raise RegistryError(f"{what} cannot be read: {exc}") from exc
         try:
@@ -215,15 +246,23 @@ class Registry:
             self._keys.verify(Document.ALIAS, payload, signature, what)
             alias = json.loads(payload)
             history = tuple(int(version) for version in alias["history"])
+            highest = int(alias.get("highest", max(history, default=0)))
             moved = alias["slug"] != slug
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise SignatureError(f"{what} is damaged; remove {path} and promote again") from exc
         if moved:
             raise SignatureError(f"{what} belongs to another specialist; remove {path}")
-        return history
+        return _Alias(history=history, highest=highest)
 
-    def _write_history(self, slug: str, history: tuple[int, ...]) -> None:
-        payload = canonical({"history": history[-100:], "slug": slug})
+    def _highest(self, slug: str) -> int:
+        try:
+            return self._alias(slug).highest
+        except SignatureError:
+            return 0  # a damaged alias is reported where it is read; versions on disk still count
+
+    def _write_alias(self, slug: str, history: tuple[int, ...]) -> None:
+        highest = max((self._alias(slug).highest, *self.versions(slug)))
+        payload = canonical({"highest": highest, "history": history[-100:], "slug": slug})
         record = {
             "alias": payload.decode(),
             "signature": self._keys.sign(Document.ALIAS, payload).decode(),

@@ -143,17 +143,72 @@ def load_or_create_keys(folder: Path) -> Keys:
     return Keys(private=private, trusted=trusted)
 
 
+def rotate_keys(folder: Path) -> Keys:
+    """Make a new key to sign with; what the earlier one signed stays valid.
+
+    Only the earlier public key is kept, so that nobody can sign with it any more.
+
+    Raises:
+        RegistryError: There is no key yet, or the disk refused to write.
+    """
+    path = folder / PRIVATE_KEY
+    if not path.exists():
+        raise RegistryError(f"there is no key in {folder} to replace; run: apprentice keys new")
+    load_or_create_keys(folder)  # leaves its public key among the trusted ones
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key()
+    try:
+        # In this order a process that is cut off between the two steps has lost nothing.
+        write_atomically(folder / TRUSTED / f"{key_id(public)}.pem", _public_pem(public))
+        write_atomically(path, _private_pem(private))
+    except OSError as exc:
+        raise RegistryError(f"the new key could not be written: {exc}") from exc
+    return load_or_create_keys(folder)
+
+
+def trust_key(folder: Path, source: Path) -> str:
+    """Count signatures of another machine's public key from now on; returns its id.
+
+    Raises:
+        RegistryError: The file holds no Ed25519 public key, or the disk refused to write.
+    """
+    try:
+        public = _read_public(source)
+        write_atomically(folder / TRUSTED / f"{key_id(public)}.pem", _public_pem(public))
+    except OSError as exc:
+        raise RegistryError(f"{source} cannot be taken in: {exc}") from exc
+    return key_id(public)
+
+
+def distrust_key(folder: Path, name: str) -> None:
+    """Stop counting a key's signatures; what only it signed is no longer served.
+
+    Raises:
+        RegistryError: It is the key that signs now, or none that is trusted.
+    """
+    keys = load_or_create_keys(folder)
+    if name == keys.key_id:
+        raise RegistryError(
+            f"{name} is the key that signs now; replace it first with: apprentice keys rotate"
+        )
+    if name not in keys.trusted:
+        raise RegistryError(f"no trusted key is called {name!r}; see: apprentice keys show")
+    try:
+        for path in (folder / TRUSTED).glob("*.pem"):
+            if key_id(_read_public(path)) == name:
+                path.unlink()
+        flush_folder(folder / TRUSTED)
+    except OSError as exc:
+        raise RegistryError(f"the key {name} could not be removed: {exc}") from exc
+
+
 def _covered(kind: Document, payload: bytes) -> bytes:
     return f"hermes-apprentice signed {kind} 1\n".encode() + payload
 
 
 def _create(path: Path) -> None:
     """Write a new key unless another process was faster; a link never replaces a file."""
-    pem = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+    pem = _private_pem(Ed25519PrivateKey.generate())
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".signing.")
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -195,6 +250,14 @@ def _read_public(path: Path) -> Ed25519PublicKey:
     if not isinstance(key, Ed25519PublicKey):
         raise RegistryError(f"{path} is no Ed25519 key; remove it")
     return key
+
+
+def _private_pem(key: Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 def _public_pem(key: Ed25519PublicKey) -> bytes:

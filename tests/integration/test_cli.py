@@ -53,6 +53,7 @@ def new_session_db(settings: Settings) -> None:
         ("budget",),
         ("outbox",),
         ("models", "list"),
+        ("specialists", "gc"),
         ("doctor",),
         ("explain", "which label fits this?"),
     ],
@@ -187,3 +188,16 @@ def test_the_doctor_fails_and_says_what_to_do(apprentice: Command) -> None:
     assert "HERMES_HOME" in " ".join(map(str, findings["sessions"].values()))
     assert findings["upstream"]["ok"] is False
     assert findings["database"]["ok"] is True
+
+
+def test_keys_are_made_shown_and_rotated(apprentice: Command) -> None:
+    code, _, errors = apprentice("keys", "show")
+    assert code == 1 and "apprentice keys new" in errors
+    assert apprentice("keys", "new")[0] == 0
+    assert apprentice("keys", "new")[0] == 1
+    assert apprentice("keys", "rotate", "--yes")[0] == 0
+    shown = json.loads(apprentice("keys", "show", "--json")[1])
+    assert sorted(row["signs"] for row in shown) == [False, True]
+    earlier = next(row["key"] for row in shown if not row["signs"])
+    assert apprentice("keys", "distrust", earlier, "--yes")[0] == 0
+    assert len(json.loads(apprentice("keys", "show", "--json")[1])) == 1

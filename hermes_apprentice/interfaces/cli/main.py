@@ -15,6 +15,7 @@ from hermes_apprentice import __version__
 from hermes_apprentice.errors import ApprenticeError, ConfigError, MissingExtraError
 from hermes_apprentice.interfaces.cli import (
     installing,
+    keys,
     learning,
     money,
     running,
@@ -34,6 +35,7 @@ money.add_to(app)
 installing.add_to(app)
 app.add_typer(specialists.app, name="specialists")
 app.add_typer(weights.app, name="models")
+app.add_typer(keys.app, name="keys")
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
+from hermes_apprentice.pipeline.housekeeping import clean
 
 app = typer.Typer(help="The specialists, their verdicts and their stages.", no_args_is_help=False)
 
@@ -70,3 +71,23 @@ def rollback(name: str, yes: bool = typer.Option(False, "--yes", help="Do not as
         typer.confirm(f"Go back to the previous version of '{name}'?", abort=True)
     with opened() as (_, _, pipeline):
         typer.echo(pipeline.rollback(name, "cli asked for it"))
+
+
+@app.command()
+def gc(
+    keep: int = typer.Option(2, help="Versions to keep of each, the current one among them."),
+    days: float = typer.Option(30, help="Keep training runs that are younger than this."),
+    apply: bool = typer.Option(False, "--apply", help="Remove it; otherwise it is only listed."),
+    as_json: bool = Json,
+) -> None:
+    """List, and with --apply remove, old versions and training runs."""
+    with opened() as (_, _, pipeline):
+        found = clean(pipeline.shop, keep=keep, young_days=days, apply=apply)
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        "Removed" if apply else "May go",
+        ("what", "size"),
+        [(waste.what, f"{waste.size / 1e6:.1f} MB") for waste in found],
+    )

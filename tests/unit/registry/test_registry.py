@@ -201,6 +201,46 @@ def test_the_alias_never_points_at_what_cannot_be_verified(
     assert registry.alias("order-mails") == 1
 
 
+def test_a_removed_versions_number_is_never_used_again(
+    registry: Registry, artefact: Path, make_draft: Make, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        registry.publish(artefact, make_draft())
+        registry.set_alias("order-mails", number)
+    stolen = shutil.copytree(registry.root / "order-mails" / "2", tmp_path / "stolen")
+    registry.rollback("order-mails")
+    registry.remove("order-mails", 2)
+    assert registry.versions("order-mails") == (1,)
+    assert registry.publish(artefact, make_draft()).version == 3
+    shutil.rmtree(registry.root / "order-mails" / "3")
+    shutil.copytree(stolen, registry.root / "order-mails" / "3")
+    with pytest.raises(SignatureError, match="moved"):
+        registry.open_version("order-mails", 3)
+
+
+def test_the_current_version_is_never_removed(
+    registry: Registry, artefact: Path, make_draft: Make
+) -> None:
+    registry.publish(artefact, make_draft())
+    registry.set_alias("order-mails", 1)
+    with pytest.raises(RegistryError, match="current"):
+        registry.remove("order-mails", 1)
+    with pytest.raises(UnknownVersionError):
+        registry.remove("order-mails", 7)
+    assert registry.open_version("order-mails", 1).manifest.version == 1
+
+
+def test_a_removed_version_is_not_gone_back_to(
+    registry: Registry, artefact: Path, make_draft: Make
+) -> None:
+    for number in (1, 2, 3):
+        registry.publish(artefact, make_draft())
+        registry.set_alias("order-mails", number)
+    registry.remove("order-mails", 2)
+    assert registry.history("order-mails") == (1, 3)
+    assert registry.rollback("order-mails") == 1
+
+
 def test_a_rewritten_alias_is_refused(registry: Registry, artefact: Path, make_draft: Make) -> None:
     for slug in ("order-mails", "another"):
         for _ in range(2):

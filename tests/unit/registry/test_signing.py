@@ -16,8 +16,11 @@ from hermes_apprentice.registry.signing import (
     Document,
     Keys,
     canonical,
+    distrust_key,
     key_id,
     load_or_create_keys,
+    rotate_keys,
+    trust_key,
 )
 
 json_values = st.recursive(
@@ -146,3 +149,52 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_the_private_key_never_shows_in_a_log(keys: Keys) -> None:
     assert "private" not in repr(keys)
+
+
+def test_after_a_rotation_earlier_signatures_stay_valid(keys: Keys, tmp_path: Path) -> None:
+    earlier = keys.sign(Document.MANIFEST, b"x")
+    today = rotate_keys(tmp_path / "keys")
+    assert today.key_id != keys.key_id
+    today.verify(Document.MANIFEST, b"x", earlier, "it")
+    today.verify(Document.MANIFEST, b"x", today.sign(Document.MANIFEST, b"x"), "it")
+    assert load_or_create_keys(tmp_path / "keys").key_id == today.key_id
+
+
+def test_a_rotation_leaves_nothing_that_could_sign_as_before(keys: Keys, tmp_path: Path) -> None:
+    private = (tmp_path / "keys" / "signing.pem").read_bytes()
+    rotate_keys(tmp_path / "keys")
+    left = [path for path in (tmp_path / "keys").rglob("*") if path.is_file()]
+    assert len(left) == 3
+    assert all(private not in path.read_bytes() for path in left)
+    assert stat.S_IMODE((tmp_path / "keys" / "signing.pem").stat().st_mode) == 0o600
+
+
+def test_there_must_be_a_key_to_replace(tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="apprentice keys new"):
+        rotate_keys(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_another_machines_key_is_trusted_and_distrusted(keys: Keys, tmp_path: Path) -> None:
+    stranger = load_or_create_keys(tmp_path / "elsewhere")
+    signature = stranger.sign(Document.MANIFEST, b"x")
+    public = tmp_path / "elsewhere" / "trusted" / f"{stranger.key_id}.pem"
+    assert trust_key(tmp_path / "keys", public) == stranger.key_id
+    load_or_create_keys(tmp_path / "keys").verify(Document.MANIFEST, b"x", signature, "it")
+    distrust_key(tmp_path / "keys", stranger.key_id)
+    with pytest.raises(SignatureError, match="not trusted"):
+        load_or_create_keys(tmp_path / "keys").verify(Document.MANIFEST, b"x", signature, "it")
+
+
+def test_a_private_key_is_not_taken_for_a_public_one(keys: Keys, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="damaged"):
+        trust_key(tmp_path / "keys", tmp_path / "keys" / "signing.pem")
+    with pytest.raises(RegistryError, match="taken in"):
+        trust_key(tmp_path / "keys", tmp_path / "nowhere.pem")
+
+
+def test_the_key_that_signs_cannot_be_distrusted(keys: Keys, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="rotate"):
+        distrust_key(tmp_path / "keys", keys.key_id)
+    with pytest.raises(RegistryError, match="no trusted key"):
+        distrust_key(tmp_path / "keys", "../signing")
