@@ -81,6 +81,9 @@ class Scores:
     size_bytes: int
     """Size of the artefact on disk."""
 
+    others: tuple[tuple[str, float], ...] = ()
+    """Cheaper ways to answer that it was compared with, and their F1."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:

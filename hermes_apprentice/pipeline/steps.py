@@ -36,10 +36,12 @@ from hermes_apprentice.storage.specialists import save_job
 from hermes_apprentice.trainer.environment import find_train_python
 from hermes_apprentice.trainer.jobs import run_training
 from hermes_apprentice.validator.report import write_report
+from hermes_apprentice.validator.risk_coverage import Curve, as_svg, risk_coverage
 from hermes_apprentice.validator.validation import examine
 
 _VERDICT = TypeAdapter(Verdict)
 _RESULT = TypeAdapter(TrainingResult)
+_CURVE = TypeAdapter(Curve)
 
 _LENGTH_MARGIN = 1.25
 """How far beyond the lengths seen in training a request may be."""
@@ -163,8 +165,12 @@ def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
             shop.settings.gate,
             size_bytes=sum(file.stat().st_size for file in artefact.rglob("*")),
             seed=shop.settings.trainer.seed,
+            embed=shop.embedder.embed,
         )
     write_atomically(output / "verdict.json", _VERDICT.dump_json(verdict, indent=1))
+    curve = risk_coverage(rows, verdict.threshold)
+    write_atomically(output / "risk_coverage.json", _CURVE.dump_json(curve, indent=1))
+    write_atomically(output / "risk_coverage.svg", as_svg(curve, specialist.slug).encode())
     write_report(output / "verdict.md", specialist.slug, specialist.kind, dataset, verdict, rows)
     message = messages.verdict_message(specialist.slug, verdict)
     if verdict.outcome is Outcome.PASSED:

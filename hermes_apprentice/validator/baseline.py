@@ -1,16 +1,60 @@
-"""The best answer that is the same for every request: what a specialist must clearly beat."""
+"""What a specialist is compared with: cheaper ways to answer the same requests.
+
+The best answer that is the same for every request must be clearly beaten. Repeating the
+answer to the most similar known request must not do better.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from hermes_apprentice.domain.dataset import Example
 from hermes_apprentice.domain.evaluation import f1, label_key, parse_json
 from hermes_apprentice.domain.shape import Shape, ShapeKind
 
 NAME = "the best constant answer"
+NEAREST = "the answer to the most similar known request"
+
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Gives one vector of unit length per text, shape ``(texts, dimension)``."""
+
+
+class Rival(NamedTuple):
+    """Another way to answer the pattern's requests."""
+
+    name: str
+    """For reports, such as ``the base model with few-shot examples``."""
+
+    answer: Callable[[Sequence[Example]], Sequence[str | None]]
+    """Its answers, in order; it must not look at those of the examples it is given."""
+
+
+def nearest(known: Sequence[Example], embed: Embed) -> Rival:
+    """Return the rival that repeats the answer to the most similar known request.
+
+    An example is never answered by itself or by a near-duplicate, so known examples may be asked.
+    """
+
+    def answer(asked: Sequence[Example]) -> list[str | None]:
+        if not asked:
+            return []
+        similar = embed([one.request for one in asked]) @ embed([one.request for one in known]).T
+        groups = np.array([one.group for one in known])
+        for row, one in enumerate(asked):
+            similar[row, groups == one.group] = -np.inf
+        best = similar.argmax(axis=1)
+        return [
+            known[column].answer if np.isfinite(similar[row, column]) else None
+            for row, column in enumerate(best)
+        ]
+
+    return Rival(NEAREST, answer)
 
 
 def best_constant(shape: Shape, answers: Sequence[str]) -> str:

@@ -13,11 +13,11 @@ from hermes_apprentice.domain.evaluation import Interval, Scores, f1
 from hermes_apprentice.domain.shape import Shape
 from hermes_apprentice.statistics.intervals import (
     Bounds,
-    IndexArray,
     clopper_pearson,
     paired_bootstrap,
 )
 from hermes_apprentice.validator import baseline
+from hermes_apprentice.validator.baseline import Rival
 from hermes_apprentice.validator.calibration import Calibration
 from hermes_apprentice.validator.evaluate import Row, split_digest
 from hermes_apprentice.validator.resampling import f1_of_rows
@@ -82,6 +82,9 @@ class Evidence:
     useful_in_test: Count
     """Right and sure answers of the served artefact on the test split."""
 
+    over_cheaper: Bounds | None = None
+    """F1 beyond that of a cheaper way to answer, with its paired bootstrap interval."""
+
 
 def weigh(
     shape: Shape,
@@ -95,6 +98,8 @@ def weigh(
     latency_ms: float,
     size_bytes: int,
     seed: int,
+    rival: Rival | None = None,
+    cheaper: Rival | None = None,
 ) -> Evidence:
     """Count and score.
 
@@ -104,11 +109,13 @@ def weigh(
         cross_fitted: Predictions of models that had not seen the rows.
         pooled: Whether those are judged together with the test split.
         seen: The served artefact on some of its training requests.
-        known: Training and validation examples, for the baseline.
+        known: Training and validation examples, for the best constant answer.
         calibration: The threshold.
         latency_ms: Median time of one answer.
         size_bytes: Of the artefact.
         seed: For the bootstrap.
+        rival: The baseline; the best constant answer where there is none.
+        cheaper: A cheaper way to answer that must not do better.
     """
     judged = [*test, *(cross_fitted if pooled else ())]
     threshold = calibration.threshold
@@ -117,34 +124,43 @@ def weigh(
     invalid = Count(successes=sum(row.text is None for row in judged), trials=len(judged))
     references = [row.example.answer for row in judged]
     texts = [row.text for row in judged]
-    constant = baseline.best_constant(shape, [example.answer for example in known])
-    constants: list[str | None] = [constant] * len(judged)
+    if rival is None:
+        constant = baseline.best_constant(shape, [example.answer for example in known])
+        rival = Rival(baseline.NAME, lambda examples: [constant] * len(examples))
+    examples = [row.example for row in judged]
+    given = list(rival.answer(examples))
 
-    mine = f1_of_rows(shape, texts, references)
-    theirs = f1_of_rows(shape, constants, references)
+    def gain(over: Sequence[str | None]) -> Bounds:
+        if not judged:
+            return Bounds(0.0, -1.0, 1.0)
+        mine = f1_of_rows(shape, texts, references)
+        theirs = f1_of_rows(shape, over, references)
+        return paired_bootstrap(
+            lambda rows: mine(rows) - theirs(rows),
+            len(judged),
+            seed=seed,
+            rounds=BOOTSTRAP_ROUNDS,
+        )
 
-    def gain(rows: IndexArray) -> float:
-        return mine(rows) - theirs(rows)
-
+    repeated = None if cheaper is None else list(cheaper.answer(examples))
     total = sum(row.agrees for row in judged)
     return Evidence(
         scores=Scores(
-            test_digest=split_digest([row.example for row in judged]),
+            test_digest=split_digest(examples),
             examples=len(judged),
             agreement=_interval(clopper_pearson(total, len(judged))),
             f1=f1(shape, texts, references),
-            baseline_f1=f1(shape, constants, references),
-            f1_gain=_interval(
-                paired_bootstrap(gain, len(judged), seed=seed, rounds=BOOTSTRAP_ROUNDS)
-                if judged
-                else Bounds(0.0, -1.0, 1.0)
-            ),
-            baseline=baseline.NAME,
+            baseline_f1=f1(shape, given, references),
+            f1_gain=_interval(gain(given)),
+            baseline=rival.name,
             coverage=len(answered) / len(judged) if judged else 0.0,
             selective_agreement=_interval(clopper_pearson(agreed.successes, agreed.trials)),
             invalid=invalid.share,
             latency_p50_ms=latency_ms,
             size_bytes=size_bytes,
+            others=()
+            if cheaper is None or repeated is None
+            else ((cheaper.name, f1(shape, repeated, references)),),
         ),
         calibration=calibration,
         test_rows=len(test),
@@ -157,6 +173,7 @@ def weigh(
         worse_when_seen=_worse(seen, cross_fitted, threshold),
         useful_cross_fitted=_useful(cross_fitted, threshold),
         useful_in_test=_useful(test, threshold),
+        over_cheaper=None if repeated is None else gain(repeated),
     )
 
 

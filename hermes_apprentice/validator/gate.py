@@ -90,6 +90,18 @@ def _gain(evidence: Evidence, limits: GateSettings) -> Check:
     )
 
 
+def _cheaper(evidence: Evidence, limits: GateSettings) -> Check:
+    """What costs nothing to train must not do better."""
+    over = evidence.over_cheaper
+    if over is None:
+        return Check(Outcome.PASSED, "No cheaper way to answer was tried.")
+    others = " and ".join(f"{value:.2f} for {name}" for name, value in evidence.scores.others)
+    figures = f"F1 {evidence.scores.f1:.2f} against {others} ({over.low:+.2f} to {over.high:+.2f})"
+    if over.high < 0:
+        return Check(Outcome.REJECTED, f"{figures}: that does better without any training.")
+    return Check(Outcome.PASSED, f"{figures}.")
+
+
 def _agreement(evidence: Evidence, limits: GateSettings) -> Check:
     """Non-inferiority: the lower bound must reach the floor.
 
@@ -195,6 +207,7 @@ _CHECKS: tuple[Callable[[Evidence, GateSettings], Check], ...] = (
     _enough,
     _agreement,
     _gain,
+    _cheaper,
     _coverage,
     _invalid,
     _as_trained,

@@ -16,6 +16,7 @@ from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.errors import EvaluationError
 from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.validator.evaluate import Row
+from hermes_apprentice.validator.risk_coverage import as_lines, risk_coverage
 
 MAX_FAILURES = 20
 MAX_CHARS = 600
@@ -72,6 +73,9 @@ def render_report(
     ]
     if verdict.scores is not None:
         parts += ["## Scores", _table(verdict.scores, verdict.threshold)]
+    if rows:
+        lines = as_lines(risk_coverage(rows, verdict.threshold))
+        parts += ["## What abstaining buys", f"```\n{lines}\n```"]
     parts += _failures(rows, verdict.threshold)
     return "\n\n".join(parts) + "\n"
 
@@ -86,6 +90,7 @@ def _table(scores: Scores, threshold: float) -> str:
         ("Confidence threshold", f"{threshold:.3f}"),
         ("F1", f"{scores.f1:.3f}"),
         (f"F1 of {scores.baseline}", f"{scores.baseline_f1:.3f}"),
+        *((f"F1 of {name}", f"{value:.3f}") for name, value in scores.others),
         ("Gain in F1", f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"),
         ("Answers of the wrong shape", f"{scores.invalid:.1%}"),
         ("Median time of an answer", f"{scores.latency_p50_ms:.1f} ms"),

@@ -13,6 +13,7 @@ from hermes_apprentice.domain.dataset import Dataset, Example, Split
 from hermes_apprentice.domain.evaluation import Verdict
 from hermes_apprentice.errors import EvaluationError
 from hermes_apprentice.settings import GateSettings
+from hermes_apprentice.validator.baseline import Embed, Rival, nearest
 from hermes_apprentice.validator.calibration import calibrate
 from hermes_apprentice.validator.evaluate import (
     AnswerMany,
@@ -69,6 +70,8 @@ def examine(
     seed: int,
     size_bytes: int = 0,
     clock: Callable[[], float] = time.perf_counter,
+    rival: Rival | None = None,
+    embed: Embed | None = None,
 ) -> Examination:
     """Score a served artefact, and keep the rows for the report.
 
@@ -84,6 +87,8 @@ def examine(
         seed: For the bootstrap and for choosing training requests.
         size_bytes: Of the artefact, for the scores.
         clock: Seconds.
+        rival: The baseline; the best constant answer where there is none.
+        embed: Finds the most similar known request; without it that comparison is left out.
 
     Raises:
         EvaluationError: The dataset has no example to judge by, or predictions are damaged.
@@ -110,6 +115,8 @@ def examine(
         latency_ms=latency_p50_ms(test or known, answer_many, clock),
         size_bytes=size_bytes,
         seed=seed,
+        rival=rival,
+        cheaper=None if embed is None else nearest(known, embed),
     )
     return Examination(judge(evidence, settings), (*tested, *(unseen if pooled else ())))
 
