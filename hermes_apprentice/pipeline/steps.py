@@ -8,12 +8,10 @@ steps are taken; ``loop`` decides that.
 
 from __future__ import annotations
 
-import json
 import uuid
-from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from hermes_apprentice.approvals import messages
 from hermes_apprentice.dataset.builder import build_dataset
@@ -25,16 +23,14 @@ from hermes_apprentice.domain.pattern import Candidate, Pattern
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Envelope, Manifest, Specialist, Stage, Step
-from hermes_apprentice.domain.training import Method, TrainingJob, TrainingResult
+from hermes_apprentice.domain.training import TrainingResult
 from hermes_apprentice.errors import NotEnoughExamplesError, RegistryError
+from hermes_apprentice.pipeline.training import output_dir, train
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.serving.cpu import open_artefact
 from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.storage.patterns import PatternStore
-from hermes_apprentice.storage.specialists import save_job
-from hermes_apprentice.trainer.environment import find_train_python
-from hermes_apprentice.trainer.jobs import run_training
 from hermes_apprentice.validator.report import write_report
 from hermes_apprentice.validator.risk_coverage import Curve, as_svg, risk_coverage
 from hermes_apprentice.validator.validation import examine
@@ -102,49 +98,7 @@ def _build(shop: Workshop, specialist: Specialist) -> Outcomes:
 
 
 def _train(shop: Workshop, specialist: Specialist) -> Outcomes:
-    folder = shop.run_dir(specialist.run_id)
-    output = _output(folder, specialist.kind)
-    result = _finished(output)
-    if result is None:
-        job = TrainingJob(
-            run_id=specialist.run_id,
-            kind=specialist.kind,
-            method=Method(shop.settings.trainer.method)
-            if specialist.kind is Kind.EXTRACTOR
-            else Method.AUTO,
-            dataset_dir=str(folder / "dataset"),
-            output_dir=str(output),
-            models_dir=str(shop.settings.models_dir),
-            embedder=shop.embedder.name,
-            train_python=find_train_python(shop.settings.trainer.train_python) or "",
-            seed=shop.settings.trainer.seed,
-        )
-
-        def show(share: float, note: str) -> None:
-            shop.progress(f"training {specialist.slug}: {note}", share)
-            with shop.database.transaction() as connection:
-                save_job(
-                    connection,
-                    run_id=specialist.run_id,
-                    slug=specialist.slug,
-                    state="running",
-                    progress=share,
-                    note=note,
-                    now=shop.clock(),
-                )
-
-        show(0.0, "starting")
-        result = run_training(job, show, timeout=shop.settings.trainer.timeout_seconds)
-    with shop.database.transaction() as connection:
-        save_job(
-            connection,
-            run_id=specialist.run_id,
-            slug=specialist.slug,
-            state="finished",
-            progress=1.0,
-            note=f"{result.method}, {result.seconds:.1f} s",
-            now=shop.clock(),
-        )
+    result = train(shop, specialist)
     return _to(
         specialist,
         Step.TRAINED,
@@ -154,7 +108,7 @@ def _train(shop: Workshop, specialist: Specialist) -> Outcomes:
 
 def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
     folder = shop.run_dir(specialist.run_id)
-    output = _output(folder, specialist.kind)
+    output = output_dir(folder, specialist.kind)
     dataset = read_dataset(folder / "dataset")
     artefact = output / "artefact"
     with open_artefact(artefact, dataset, shop.embedder, shop.redactor) as runtime:
@@ -181,7 +135,7 @@ def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
 
 def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
     folder = shop.run_dir(specialist.run_id)
-    output = _output(folder, specialist.kind)
+    output = output_dir(folder, specialist.kind)
     dataset = read_dataset(folder / "dataset")
     verdict = _VERDICT.validate_json((output / "verdict.json").read_bytes())
     result = _RESULT.validate_json((output / "result.json").read_bytes())
@@ -251,18 +205,6 @@ def envelope(pattern: Pattern, dataset: Dataset) -> Envelope:
 def _to(specialist: Specialist, step: Step, reason: str, *, tell: bool = False) -> Outcomes:
     text = messages.step_failed(specialist.slug, reason) if tell else None
     return Outcomes(step, reason, specialist.kind, None, text)
-
-
-def _output(folder: Path, kind: Kind) -> Path:
-    return folder / str(kind)
-
-
-def _finished(output: Path) -> TrainingResult | None:
-    """Return the result of a training that had finished before we were interrupted."""
-    try:
-        return _RESULT.validate_json((output / "result.json").read_bytes())
-    except (FileNotFoundError, ValidationError, json.JSONDecodeError):
-        return None
 
 
 def new_specialist(candidate: Candidate, now: float) -> Specialist:

@@ -1,4 +1,4 @@
-"""Specialists on their way through the learning half, and their jobs, as tables.
+"""Specialists on their way through the learning half, as a table.
 
 Knows nothing about what a step does.
 """
@@ -47,30 +47,6 @@ def list_specialists(connection: sqlite3.Connection) -> list[Specialist]:
     return [
         _specialist(row) for row in connection.execute("SELECT * FROM specialists ORDER BY slug")
     ]
-
-
-def save_job(
-    connection: sqlite3.Connection,
-    *,
-    run_id: str,
-    slug: str,
-    state: str,
-    progress: float,
-    note: str,
-    now: float,
-) -> None:
-    """Record how far a training run has come, so that other commands can show it."""
-    finished = None if state == "running" else now
-    connection.execute(
-        """
-        INSERT INTO jobs (run_id, slug, state, progress, note, started_at, finished_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?)
-        ON CONFLICT (run_id) DO UPDATE SET
-            state = excluded.state, progress = excluded.progress, note = excluded.note,
-            finished_at = excluded.finished_at
-        """,
-        (run_id, slug, state, progress, note, now, finished),
-    )
 
 
 def _specialist(row: sqlite3.Row) -> Specialist:

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from hermes_apprentice.domain.specialist import Step
-from hermes_apprentice.pipeline import open_pipeline
+from hermes_apprentice.errors import ReplyError
+from hermes_apprentice.pipeline import open_pipeline, training
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.approvals import waiting_messages
 from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.jobs import JobState, list_jobs
 
 KILLS = 8
 
@@ -87,3 +89,38 @@ def test_a_second_tick_is_refused_while_one_runs(
     finally:
         first.kill()
         first.communicate(timeout=60)
+
+
+@pytest.mark.slow
+def test_a_cancelled_training_is_taken_up_again(
+    approved_home: Path, copy_of: Callable[[Path], Settings]
+) -> None:
+    settings = copy_of(approved_home)
+    child = tick(settings)
+    with Database(settings.database_path) as database:
+        pipeline = open_pipeline(settings, database)
+        job = None
+        while job is None and child.poll() is None:
+            with database.transaction() as connection:
+                job = next((one for one in list_jobs(connection) if one.state == "running"), None)
+        assert job is not None
+        assert "jobs resume" in training.cancel(pipeline.shop, job.slug)
+        _, errors = child.communicate(timeout=240)
+        assert child.returncode == 0, errors.decode()
+        with database.transaction() as connection:
+            stopped = next(one for one in list_jobs(connection) if one.run_id == job.run_id)
+        assert stopped.state is JobState.CANCELLED
+        steps = {one.specialist.slug: one.specialist.step for one in pipeline.specialists()}
+        assert steps.pop(job.slug) is Step.FAILED
+        assert list(steps.values()) == [Step.REGISTERED]
+        assert training.log_of(pipeline.shop, job.slug) is not None
+        with pytest.raises(ReplyError, match="not being trained"):
+            training.cancel(pipeline.shop, job.slug)
+        training.resume(pipeline.shop, job.slug)
+        with pytest.raises(ReplyError, match="not interrupted"):
+            training.resume(pipeline.shop, job.slug)
+        again = tick(settings)
+        _, errors = again.communicate(timeout=240)
+        assert again.returncode == 0, errors.decode()
+        found = pipeline.specialist(job.slug).view.specialist
+        assert (found.step, found.run_id) == (Step.REGISTERED, job.run_id)

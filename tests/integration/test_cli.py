@@ -54,6 +54,7 @@ def new_session_db(settings: Settings) -> None:
         ("outbox",),
         ("models", "list"),
         ("specialists", "gc"),
+        ("jobs",),
         ("doctor",),
         ("explain", "which label fits this?"),
     ],

@@ -15,6 +15,7 @@ from hermes_apprentice import __version__
 from hermes_apprentice.errors import ApprenticeError, ConfigError, MissingExtraError
 from hermes_apprentice.interfaces.cli import (
     installing,
+    jobs,
     keys,
     learning,
     money,
@@ -36,6 +37,7 @@ installing.add_to(app)
 app.add_typer(specialists.app, name="specialists")
 app.add_typer(weights.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(jobs.app, name="jobs")
 
 
 def _print_version(wanted: bool) -> None:
