@@ -109,11 +109,12 @@ class Admin:
             "shadow_waiting": self._shadow.waiting,
             "shadow_dropped_total": self._shadow.dropped,
             "specialists_loaded": len(self._specialists.now.loading.specialists),
-            "problems": len(self._problems()),
+            "problems": len(self.problems()),
             "upstream_unreachable": float(self._upstream.breaker.open),
         }
 
-    def _problems(self) -> dict[str, str]:
+    def problems(self) -> dict[str, str]:
+        """Return everything that does not work now, by part."""
         found = {**self._broken, **self._specialists.problems}
         if self._recorder.problem:
             found["ledger"] = self._recorder.problem
@@ -126,7 +127,7 @@ class Admin:
     async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Say what works; 200 as long as requests can be passed on."""
         now = self._specialists.now
-        problems = self._problems()
+        problems = self.problems()
         served = []
         for slug, rollout in sorted(now.rollouts.items()):
             progress = self._conductor.progress_of(slug)
@@ -182,5 +183,5 @@ class Admin:
         """Read the registry and the rollouts again, now."""
         await self._specialists.refresh(force=True)
         loaded = sorted(self._specialists.now.loading.specialists)
-        state = {"loaded": loaded, "problems": self._problems()}
+        state = {"loaded": loaded, "problems": self.problems()}
         await send_json(send, 200, orjson.dumps(state))

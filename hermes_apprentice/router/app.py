@@ -20,6 +20,7 @@ from hermes_apprentice.router.catalogue import PROBES, Catalogue
 from hermes_apprentice.router.chat import Chat
 from hermes_apprentice.router.completions import error_body
 from hermes_apprentice.router.conductor import Conductor
+from hermes_apprentice.router.dashboard import Dashboard
 from hermes_apprentice.router.metrics import Metrics
 from hermes_apprentice.router.recorder import Recorder
 from hermes_apprentice.router.relay import Relay
@@ -100,12 +101,20 @@ class App:
             settings=parts.settings,
             problems=parts.problems,
         )
+        dashboard = Dashboard(
+            settings=parts.settings,
+            specialists=parts.specialists,
+            conductor=parts.conductor,
+            problems=admin.problems,
+        )
         self._catalogue = catalogue
         self._routes: dict[tuple[str, str], Asgi] = {
             ("POST", "/v1/chat/completions"): self._chat,
             ("GET", "/v1/models"): catalogue.everything,
             ("GET", "/healthz"): admin.health,
             ("GET", "/metrics"): admin.metrics,
+            ("GET", "/dashboard"): dashboard.page,
+            ("GET", "/admin/overview"): dashboard.overview,
             ("GET", "/apprentice/explain"): admin.explain,
             ("POST", "/apprentice/explain"): admin.explain,
             ("POST", "/apprentice/reload"): admin.reload,

@@ -259,6 +259,24 @@ def anything_waits(database: Database) -> bool:
     return bool(database.read("SELECT 1 FROM outbox WHERE delivered_at IS NULL LIMIT 1"))
 
 
+def recent_messages(database: Database, limit: int) -> list[OutboxMessage]:
+    """Return the latest messages, newest first, without keeping anybody from writing."""
+    rows = database.read("SELECT * FROM outbox ORDER BY message_id DESC LIMIT ?", (limit,))
+    return [_message(row) for row in rows]
+
+
+def recent_decisions(database: Database, limit: int) -> list[Proposal]:
+    """Return the proposals that were decided or expired last, newest first."""
+    rows = database.read(
+        """
+        SELECT * FROM proposals WHERE state <> 'open'
+        ORDER BY COALESCE(decided_at, expires_at) DESC, proposal_id LIMIT ?
+        """,
+        (limit,),
+    )
+    return [_proposal(row) for row in rows]
+
+
 def _hold(connection: sqlite3.Connection, message_id: int, holder: str, until: float) -> None:
     connection.execute(
         "UPDATE outbox SET holder = ?, held_until = ? WHERE message_id = ?",

@@ -90,6 +90,21 @@ class Database:
         except sqlite3.Error as error:
             raise _translated(self.path, error) from error
 
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Read several things as they are at one moment; nobody is kept from writing.
+
+        Nothing may be written in the block.
+        """
+        try:
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise _translated(self.path, error) from error
+
     def read(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
         """Return every row of a query."""
         try:
