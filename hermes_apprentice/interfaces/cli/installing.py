@@ -191,6 +191,9 @@ def _shown(plan: Plan) -> str:
 def _difference(change: FileChange) -> str:
     """Write a change as a unified difference in which keys are hidden."""
     path = str(change.path)
+    if change.path.suffix == ".js":
+        size = len(change.after if change.after is not None else change.before or b"")
+        return f"{'write' if change.after is not None else 'remove'} {path}, {size:,} bytes\n"
     lines = difflib.unified_diff(
         _lines(change.before),
         _lines(change.after),

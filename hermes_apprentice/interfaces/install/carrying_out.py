@@ -18,6 +18,7 @@ from hermes_apprentice.interfaces.install.receipt import backup_path, receipt_pa
 from hermes_apprentice.interfaces.install.scheduler import create_job, edit_job, remove_job
 from hermes_apprentice.interfaces.install.service import start_service, stop_service
 from hermes_apprentice.interfaces.install.survey import read_file
+from hermes_apprentice.interfaces.install.tab import prune
 from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.files import write_atomically
@@ -79,6 +80,7 @@ def take_out(plan: Plan, settings: Settings, hermes: Path | None, say: Say) -> N
         for change in profile.files:
             if change not in config:
                 _write(change, say)
+        prune(profile.home)
         receipt_path(settings.home, profile.home).unlink(missing_ok=True)
         backup_path(settings.home, profile.home).unlink(missing_ok=True)
     for step in plan.steps:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from hermes_apprentice.assets import asset_dir
+from hermes_apprentice.assets import asset_dir, dashboard_files
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.interfaces.install.edits import (
     Edit,
@@ -31,6 +31,7 @@ from hermes_apprentice.interfaces.install.receipt import (
 )
 from hermes_apprentice.interfaces.install.scheduler import matching
 from hermes_apprentice.interfaces.install.survey import ProfileState
+from hermes_apprentice.interfaces.install.tab import foreign_in, tab_changes
 from hermes_apprentice.interfaces.install.upstream import (
     OUR_NAME,
     UPSTREAM_NAME,
@@ -210,6 +211,9 @@ def plan_profile(
         if name not in scripts and outdated is not None and digest(outdated) == sha256:
             path = state.home / "scripts" / name
             files.append(FileChange(path=path, before=outdated, after=None))
+    tab = dashboard_files() if hermes.has_apprentice else {}
+    for changed in tab_changes(state.home, state.tab, old, tab):
+        files.append(FileChange(path=changed.path, before=changed.before, after=changed.after))
     receipt = Receipt(
         profile=state.name,
         home=str(state.home),
@@ -219,6 +223,7 @@ def plan_profile(
         had_env=old.had_env if old is not None else state.env is not None,
         env_text=env_text,
         scripts={name: digest(content) for name, content in scripts.items()},
+        tab={name: digest(content) for name, content in tab.items()},
         jobs=tuple(jobs),
     )
     return ProfilePlan(
@@ -265,7 +270,7 @@ def refuse_foreign(state: ProfileState, config: dict[str, Any]) -> None:
         isinstance(item, dict) and item.get("name") == OUR_NAME for item in custom
     ):
         found.append("custom_providers")
-    if state.has_plugin_folder:
+    if foreign_in(state.tab, state.receipt):
         found.append(f"plugins/{OUR_NAME}")
     ours = state.receipt.scripts if state.receipt is not None else {}
     shipped = {path.name: path.read_bytes() for path in asset_dir("cron").glob("*.py")}

@@ -89,6 +89,9 @@ class Receipt(_Record):
     scripts: dict[str, str]
     """Names and sha256 of the scripts that were copied."""
 
+    tab: dict[str, str] = {}
+    """Paths and sha256 of the files for Hermes' dashboard."""
+
     jobs: tuple[JobRecord, ...]
     """Jobs that were made."""
 

@@ -28,6 +28,7 @@ from hermes_apprentice.interfaces.install.receipt import JobRecord, as_edit, dig
 from hermes_apprentice.interfaces.install.scheduler import matching
 from hermes_apprentice.interfaces.install.service import unit_text
 from hermes_apprentice.interfaces.install.survey import OwnState, ProfileState
+from hermes_apprentice.interfaces.install.tab import tab_removal
 from hermes_apprentice.interfaces.install.upstream import RealUpstream, find_upstream
 from hermes_apprentice.interfaces.install.wishes import HermesFacts, Machine, Wishes
 from hermes_apprentice.interfaces.install.yaml_text import read_yaml
@@ -325,6 +326,9 @@ def _remove_from(state: ProfileState, warnings: list[str]) -> ProfilePlan:
             files.append(FileChange(path=path, before=content, after=None))
         elif name in state.scripts:
             warnings.append(f"{path} was changed since and stays.")
+    gone, changed = tab_removal(state.home, state.tab, receipt)
+    files += [FileChange(path=one.path, before=one.before, after=None) for one in gone]
+    warnings += [f"{path} was changed since and stays." for path in changed]
     jobs = tuple(
         JobChange(act=Act.REMOVE, job=job)
         for job in receipt.jobs

@@ -15,6 +15,7 @@ from hermes_apprentice.interfaces.install.receipt import (
 )
 from hermes_apprentice.interfaces.install.scheduler import Job, read_jobs
 from hermes_apprentice.interfaces.install.service import unit_path
+from hermes_apprentice.interfaces.install.tab import TabState, survey_tab
 from hermes_apprentice.interfaces.install.yaml_text import read_yaml
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.trainer.environment import find_train_python
@@ -45,8 +46,8 @@ class ProfileState:
     jobs: tuple[Job, ...]
     """Jobs of its scheduler."""
 
-    has_plugin_folder: bool
-    """Whether somebody put a plugin of our name into its folder of plugins."""
+    tab: TabState
+    """What lies in its folder of plugins under our name."""
 
     chosen: str
     """The profile that Hermes uses when none is named; only the root home says so."""
@@ -168,6 +169,7 @@ def survey_profile(home: Path, name: str, folder: Path) -> ProfileState:
     scripts = {
         path.name: read_file(path) or b"" for path in sorted((folder / "scripts").glob("*.py"))
     }
+    receipt = read_receipt(home, folder)
     return ProfileState(
         name=name,
         home=folder,
@@ -175,11 +177,18 @@ def survey_profile(home: Path, name: str, folder: Path) -> ProfileState:
         env=read_file(folder / ".env"),
         scripts=scripts,
         jobs=read_jobs(folder),
-        has_plugin_folder=(folder / "plugins" / "apprentice").exists(),
+        tab=_survey_tab(folder, receipt),
         chosen=decoded(read_file(folder / "active_profile") or b"", folder).strip(),
-        receipt=read_receipt(home, folder),
+        receipt=receipt,
         backup=read_file(backup_path(home, folder)),
     )
+
+
+def _survey_tab(folder: Path, receipt: Receipt | None) -> TabState:
+    try:
+        return survey_tab(folder, receipt)
+    except OSError as error:
+        raise ConfigError(f"{error.filename} cannot be read: {error.strerror}.") from error
 
 
 def survey_own(settings: Settings) -> OwnState:

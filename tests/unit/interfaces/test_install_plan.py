@@ -243,10 +243,12 @@ def test_foreign_plugins_scripts_jobs_and_providers_stop_the_setup(
     with pytest.raises(ConfigError, match="already 'apprentice'"):
         planned(settings)
     (home / "config.yaml").write_text(CONFIG)
-    (home / "plugins" / "apprentice").mkdir(parents=True)
+    foreign = home / "plugins" / "apprentice" / "plugin.yaml"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("name: apprentice\n")
     with pytest.raises(ConfigError, match="plugins/apprentice"):
         planned(settings)
-    (home / "plugins" / "apprentice").rmdir()
+    foreign.unlink()
     (home / "scripts").mkdir()
     (home / "scripts" / "apprentice_tick.py").write_text("print('theirs')\n")
     with pytest.raises(ConfigError, match=r"scripts/apprentice_tick\.py"):
