@@ -158,7 +158,8 @@ def _agreement(view: Overview, one: Standing) -> Child:
         return NOT_YET
     return joined(
         f"{share(seen.agreed / seen.compared, 1)}: {count(seen.agreed)} of {count(seen.compared)} "
-        f"answers equal the upstream's; truly {share(seen.lower)} to {share(one.upper)} "
+        f"answers equal the upstream's; the true rate is {share(seen.lower)} "
+        f"to {share(one.upper)} "
         f"(each bound holds at {share(1 - view.alpha)})",
         _interval(seen.lower, seen.agreed / seen.compared, one.upper, view.target),
     )

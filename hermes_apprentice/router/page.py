@@ -20,7 +20,6 @@ from hermes_apprentice.router.wording import (
     NOT_YET,
     clock,
     count,
-    milliseconds,
     money,
     share,
 )
@@ -58,7 +57,6 @@ def page(view: Overview, *, refresh: bool = True, embedded: bool = False) -> str
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=policy()),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
         tag("link", rel="icon", href="data:,"),
         tag("title", "Apprentice"),
         tag("style", verbatim(style())),
@@ -79,7 +77,9 @@ def page(view: Overview, *, refresh: bool = True, embedded: bool = False) -> str
             ),
         ),
     ]
-    return "<!doctype html>" + tag("html", tag("head", *meta), tag("body", *body), lang="en")
+    kind = "embedded" if embedded else None
+    html = tag("html", tag("head", *meta), tag("body", *body), lang="en", class_=kind)
+    return "<!doctype html>" + html
 
 
 def _header(view: Overview, refresh: bool, embedded: bool) -> Markup:
@@ -91,7 +91,7 @@ def _header(view: Overview, refresh: bool, embedded: bool) -> Markup:
         toggle = joined(" · ", tag("a", text, href=target))
     return tag(
         "header",
-        tag("h1", "Apprentice"),
+        tag("h1", "Apprentice", class_="away" if embedded else None),
         tag("span", words, class_=f"pill {'bad' if number else 'good'}"),
         tag("span", f"as of {clock(view.at)}", toggle, class_="soft small push"),
     )
@@ -175,9 +175,7 @@ def _tiles(figures: Figures) -> Markup:
         ),
         _tile(
             "Overhead",
-            f"{milliseconds(fast.overhead.median)} / {milliseconds(fast.overhead.p95)}"
-            if fast
-            else None,
+            f"{fast.overhead.median:.1f} / {fast.overhead.p95:.1f} ms" if fast else None,
             "median / 95 of 100, 7 days",
             unknown=NOT_YET,
         ),

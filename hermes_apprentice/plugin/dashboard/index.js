@@ -88,7 +88,13 @@
             sandbox: "allow-same-origin",
             srcDoc: first,
             onLoad: fit,
-            style: { display: "block", width: "100%", height: height + "px", border: 0 },
+            style: {
+              display: "block",
+              width: "100%",
+              height: height + "px",
+              border: 0,
+              colorScheme: "normal", /* the same as the page's own, so that it is transparent */
+            },
           })
         : problem
           ? null
