@@ -40,7 +40,9 @@ class Page:
         async for message in self._socket:
             event = json.loads(message.data)
             if "id" in event:
-                self._answers.pop(event["id"]).set_result(event)
+                answer = self._answers.pop(event["id"])
+                if not answer.done():
+                    answer.set_result(event)
                 continue
             values = event.get("params", {})
             match event["method"]:
@@ -92,17 +94,17 @@ class Page:
         return answer["result"].get("value")
 
     async def until(self, expression: str) -> Any:
-        """Wait for an expression to become true, and return it."""
+        """Wait for an expression to become something (a value, no element), and return it."""
         async with asyncio.timeout(DEADLINE):
             while not (found := await self.ask(expression)):
-                await self.ask("new Promise(done => requestAnimationFrame(() => done(1)))")
+                await self.ask("new Promise(done => setTimeout(done, 50, 1))")
         return found
 
     async def press(self, key: str, code: int) -> None:
-        for kind in ("rawKeyDown", "keyUp"):
-            await self.tell(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code
-            )
+        values = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        text = {"text": "\r"} if key == "Enter" else {}
+        await self.tell("Input.dispatchKeyEvent", type="keyDown", **values, **text)
+        await self.tell("Input.dispatchKeyEvent", type="keyUp", **values)
 
     async def picture(self, path: Path) -> None:
         """Keep the whole page as a PNG, to be looked at."""

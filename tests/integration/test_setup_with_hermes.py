@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -130,11 +131,15 @@ def test_installed_listed_by_hermes_and_removed_without_a_trace(place: Place) ->
     again = place.run("apprentice", "setup").stdout
     assert "everything is in place" in again
 
-    assert "enabled" in next(
+    # The folder of the dashboard's tab is no second plugin.
+    assert (place.hermes / "plugins" / "apprentice" / "dashboard" / "manifest.json").exists()
+    (line,) = (
         line
         for line in place.run("hermes", "plugins", "list").stdout.splitlines()
-        if "apprentice" in line and "entrypoint" in line
+        if re.search(r"\bapprentice\b", line)
     )
+    assert "entrypoint" in line
+    assert "enabled" in line
     assert "apprentice" in place.run("hermes", "mcp", "list").stdout
     assert "Tools discovered" in place.run("hermes", "mcp", "test", "apprentice").stdout
     assert "apprentice" in place.run("hermes", "skills", "list").stdout
@@ -154,6 +159,7 @@ def test_installed_listed_by_hermes_and_removed_without_a_trace(place: Place) ->
     assert place.config.read_bytes() == place.text
     assert place.jobs() == []
     assert list((place.hermes / "scripts").iterdir()) == []
+    assert not (place.hermes / "plugins").exists()
     assert not (place.hermes / ".env").exists()
     assert "no setup" in place.run("apprentice", "uninstall").stdout
 
