@@ -110,6 +110,20 @@ def traffic(database: Database, now: float, slots: int, slot_seconds: float) -> 
     )
     for row in rows:
         counts[row["slot"]][Route(row["route"])] = int(row["calls"])
+    return Traffic(
+        start=start,
+        slot_seconds=slot_seconds,
+        slots=tuple(counts),
+        totals=route_totals(database, start, now),
+    )
+
+
+def route_totals(database: Database, start: float, now: float) -> tuple[RouteTotal, ...]:
+    """Sum up the calls from ``start`` to ``now`` by route, in the order of ``Route``.
+
+    Raises:
+        StorageError: The database cannot be read.
+    """
     totals = {
         Route(row["route"]): RouteTotal(
             route=Route(row["route"]),
@@ -130,12 +144,7 @@ def traffic(database: Database, now: float, slots: int, slot_seconds: float) -> 
             (start, now),
         )
     }
-    return Traffic(
-        start=start,
-        slot_seconds=slot_seconds,
-        slots=tuple(counts),
-        totals=tuple(totals[route] for route in Route if route in totals),
-    )
+    return tuple(totals[route] for route in Route if route in totals)
 
 
 def speeds(database: Database, since: float) -> tuple[RouteSpeed, ...]:

@@ -19,7 +19,7 @@ from hermes_apprentice.settings import Settings, load_settings
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds for the sidecar to answer."""
 
 _LONGEST = 5_000_000

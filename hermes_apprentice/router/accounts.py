@@ -37,7 +37,7 @@ def account_sections(now: float, figures: Figures) -> list[tuple[str, str, Marku
     return [
         ("traffic", "Requests", _traffic(figures)),
         ("speed", "Speed, 7 days", _speeds(figures.speeds)),
-        ("tokens", "Tokens, 30 days", _tokens(figures.month.totals)),
+        ("tokens", "Tokens, 30 days", _tokens(figures.month)),
         ("money", "Money, 30 days", _money(figures)),
         ("messages", "Latest messages", _messages(now, figures.messages)),
         ("decisions", "Latest decisions", _decisions(now, figures.decisions)),

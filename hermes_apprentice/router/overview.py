@@ -17,7 +17,14 @@ from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.ledger.budget import Budget, budget
 from hermes_apprentice.ledger.costs import CostSummary, cost_summary
 from hermes_apprentice.ledger.roi import Roi, roi
-from hermes_apprentice.ledger.traffic import RouteSpeed, Traffic, speeds, traffic
+from hermes_apprentice.ledger.traffic import (
+    RouteSpeed,
+    RouteTotal,
+    Traffic,
+    route_totals,
+    speeds,
+    traffic,
+)
 from hermes_apprentice.router.rollout import RUN_LENGTH, Progress
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.statistics.sequential import confidence_upper
@@ -153,8 +160,8 @@ class Figures:
     speeds: tuple[RouteSpeed, ...]
     """How fast the last seven days' calls were."""
 
-    month: Traffic
-    """The days that money is summed over, in one slot."""
+    month: tuple[RouteTotal, ...]
+    """All calls of the days that money is summed over, by route."""
 
     roi: Roi
     """What specialists saved in that time."""
@@ -177,7 +184,7 @@ class Overview:
     """Everything that the dashboard shows."""
 
     at: float
-    """Unix time at which it was put together."""
+    """Unix time at which the database was read."""
 
     problems: Mapping[str, str]
     """What does not work, by part."""
@@ -287,7 +294,7 @@ def read_figures(
             day=traffic(database, now, 24, 3_600.0),
             week=traffic(database, now, 28, DAY / 4),
             speeds=speeds(database, now - 7 * DAY),
-            month=traffic(database, now, 1, ACCOUNT_DAYS * DAY),
+            month=route_totals(database, since, now),
             roi=roi(database, since, now),
             costs=cost_summary(database, since),
             budget=ceiling,

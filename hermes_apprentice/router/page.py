@@ -137,7 +137,7 @@ def _tiles(figures: Figures) -> Markup:
     asked = sum(model.requests for model in figures.costs.models)
     without = sum(model.unpriced for model in figures.costs.models)
     charged = sum(model.cost for model in figures.costs.models)
-    guessed = sum(one.estimated for one in month.totals if one.route is not Route.SPECIALIST)
+    guessed = sum(one.estimated for one in month if one.route is not Route.SPECIALIST)
     budget = figures.budget
     fast = figures.speeds[0] if figures.speeds else None
     return tag(
@@ -149,7 +149,7 @@ def _tiles(figures: Figures) -> Markup:
         ),
         _tile(
             "By specialists",
-            share(account.routed_share, 1) if month.requests else None,
+            share(account.routed_share, 1) if month else None,
             "of first calls, 30 days",
             unknown="no requests yet",
         ),
