@@ -1,7 +1,7 @@
 """The dashboard's two endpoints: a page for people, the same as JSON for programs.
 
-For the operator only; who that is, is decided before a request comes here. Reading takes a moment, so one reading serves
-everybody who asks for a while.
+For the operator only; who that is, is decided before a request comes here. Reading takes
+a moment, so one reading serves everybody who asks for a while.
 """
 
 from __future__ import annotations
