@@ -19,8 +19,10 @@ import aiohttp
 import platformdirs
 import pytest
 import yaml
+from aiohttp import web
 
 from hermes_apprentice.assets import dashboard_files
+from hermes_apprentice.router.page import style
 from hermes_apprentice.router.server import running_sidecar
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
 from hermes_apprentice.storage.approvals import add_message
@@ -213,6 +215,31 @@ async def test_in_a_browser_the_tab_is_the_sidecars_page_and_cannot_act_on_herme
         said = await chromium.until(f"{look}document.querySelector('p[role=alert]')?.textContent")
         assert "apprentice serve" in said
         assert "ticket-label" in await chromium.ask(f"{inside}.body.innerText")
+        # Whoever took the sidecar's place can say what they like, and do nothing to Hermes.
+        hostile = "<script>parent.document.title='taken'</script><p onclick='' autofocus>mine"
+        hostile += "<img src=x onerror=\"parent.document.title='taken'\">"
+        for number, html in enumerate((f"<style>{style()}</style>{hostile}0", f"{hostile}1")):
+            async with saying(place, html):
+                await chromium.until(f"{look}{inside}?.body?.innerText.includes('mine{number}')")
+                assert await chromium.ask("document.title") != "taken"
+
+
+@asynccontextmanager
+async def saying(place: Place, html: str) -> AsyncIterator[None]:
+    """Something else where the sidecar should be."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=html, content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/dashboard", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    note = {"pid": os.getpid(), "url": f"http://127.0.0.1:{runner.addresses[0][1]}"}
+    write_atomically(place.apprentice / "sidecar.json", json.dumps(note).encode())
+    yield
+    await runner.cleanup()
 
 
 def add(database: Database, text: str) -> None:
