@@ -10,6 +10,7 @@ request that matches no pattern are values, not errors.
     ├── ModelStoreError
     ├── StorageError
     │   └── LeaseHeldError
+    ├── TenantError
     ├── SessionDBError
     ├── DatasetError
     │   ├── NotEnoughExamplesError
@@ -67,6 +68,10 @@ class StorageError(ApprenticeError):
 
 class LeaseHeldError(StorageError):
     """Another process is doing this work right now; try again when it has finished."""
+
+
+class TenantError(ApprenticeError):
+    """There is no such tenant, or what was asked for it cannot be done."""
 
 
 class SessionDBError(ApprenticeError):

@@ -156,6 +156,9 @@ class ServerSettings(_Section):
     host: str = "127.0.0.1"
     """Address; anything but loopback needs tenants."""
 
+    allowed_hosts: tuple[str, ...] = ("host.docker.internal", "host.containers.internal")
+    """Names, beside this machine's own and plain addresses, under which tenants may ask."""
+
     port: int = Field(default=8765, ge=0, le=65_535)
     """Port; 0 takes a free one."""
 

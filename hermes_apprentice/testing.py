@@ -127,11 +127,13 @@ class FakeMatcher:
         self._encoding = encoding
         self.asked: list[str] = []
 
-    async def match(self, request: str, turn_index: int) -> MatchOutcome:
+    async def match(
+        self, request: str, turn_index: int, hidden: frozenset[str] = frozenset()
+    ) -> MatchOutcome:
         """Match from memory."""
         self.asked.append(request)
         slug = self._slugs.get(request)
-        if slug is None:
+        if slug is None or slug in hidden:
             return MatchOutcome(match=None, reason="no_pattern", encoding=self._encoding)
         return MatchOutcome(
             match=Match(slug=slug, score=0.9, threshold=0.5),

@@ -78,8 +78,15 @@ class Roi:
         return sum(row.net for row in self.specialists)
 
 
-def roi(database: Database, since: float, now: float) -> Roi:
-    """Sum the ledger from ``since`` (Unix time) to ``now``."""
+def roi(database: Database, since: float, now: float, tenant: str | None = None) -> Roi:
+    """Sum the ledger from ``since`` (Unix time) to ``now``.
+
+    Args:
+        database: Where it is.
+        since: Start of the period.
+        now: End of the period.
+        tenant: Only this one's calls. Training is the operator's and is left out then.
+    """
     totals = database.read(
         """
         SELECT COALESCE(SUM(route <> 'audit'), 0) AS requests,
@@ -87,9 +94,9 @@ def roi(database: Database, since: float, now: float) -> Roi:
                SUM(route IN ('upstream', 'fallback') AND cost IS NULL) AS unpriced,
                SUM(call_kind = 'first' AND route <> 'audit') AS firsts,
                SUM(call_kind = 'first' AND route = 'specialist') AS answered
-        FROM ledger WHERE at >= ?
+        FROM ledger WHERE at >= ? AND (? IS NULL OR tenant = ?)
         """,
-        (since,),
+        (since, tenant, tenant),
     )[0]
     rows = database.read(
         """
@@ -100,10 +107,10 @@ def roi(database: Database, since: float, now: float) -> Roi:
                COALESCE(SUM(CASE WHEN route = 'audit' THEN cost END), 0) AS audits,
                SUM(route = 'specialist' AND saved IS NULL) AS unpriced,
                MIN(at) AS first_at
-        FROM ledger WHERE at >= ? AND slug IS NOT NULL
+        FROM ledger WHERE at >= ? AND slug IS NOT NULL AND (? IS NULL OR tenant = ?)
         GROUP BY slug ORDER BY slug
         """,
-        (since,),
+        (since, tenant, tenant),
     )
     spent = {
         row["slug"]: int(row["amount"])
@@ -125,7 +132,7 @@ def roi(database: Database, since: float, now: float) -> Roi:
                 saved=int(row["saved"]),
                 audits=int(row["audits"]),
                 unpriced=int(row["unpriced"]),
-                spent=spent.get(row["slug"], 0),
+                spent=spent.get(row["slug"], 0) if tenant is None else 0,
                 seconds=now - float(row["first_at"]),
             )
             for row in rows

@@ -1,15 +1,13 @@
 """Endpoints for the operator: health, metrics, explanations, reload.
 
-Only for this machine: the client's address, ``Host`` and ``Origin`` are checked.
+The door decides who may ask them.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
-from functools import lru_cache
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import orjson
 
@@ -17,11 +15,11 @@ from hermes_apprentice.router.calls import read_call
 from hermes_apprentice.router.completions import error_body
 from hermes_apprentice.router.conductor import Conductor
 from hermes_apprentice.router.explain import explain, first_call
-from hermes_apprentice.router.headers import RawHeaders
 from hermes_apprentice.router.metrics import Metrics
 from hermes_apprentice.router.recorder import Recorder
 from hermes_apprentice.router.shadow import Shadow
 from hermes_apprentice.router.specialists import Specialists
+from hermes_apprentice.router.tenants import Tenants
 from hermes_apprentice.router.upstream import Upstream
 from hermes_apprentice.router.wire import (
     Receive,
@@ -41,41 +39,6 @@ _EXPLAIN_HELP = error_body(
 )
 
 
-def from_elsewhere(headers: RawHeaders) -> bool:
-    """Whether a request names another host than this machine, or comes from a web page.
-
-    A page that the operator visits could otherwise spend money through the sidecar, by
-    posting to it or by pointing its own name at this address.
-    """
-    for name, value in headers:
-        if name == b"host" and not _names_local(value):
-            return True
-        if name == b"origin" and not _names_local(value.partition(b"://")[2]):
-            return True
-        if name == b"sec-fetch-site" and value not in (b"none", b"same-origin"):
-            return True
-    return False
-
-
-@lru_cache(maxsize=256)
-def _names_local(value: bytes) -> bool:
-    try:
-        place = urlsplit("//" + value.decode("ascii"))
-        return place.username is None and is_local(place.hostname or "")
-    except ValueError:
-        return False
-
-
-def is_local(name: str) -> bool:
-    """Whether a host's name or address is this machine's own loopback."""
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
 class Admin:
     """The operator's endpoints."""
 
@@ -87,6 +50,7 @@ class Admin:
         recorder: Recorder,
         shadow: Shadow,
         upstream: Upstream,
+        tenants: Tenants,
         metrics: Metrics,
         settings: Settings,
         problems: Mapping[str, str],
@@ -96,6 +60,7 @@ class Admin:
         self._recorder = recorder
         self._shadow = shadow
         self._upstream = upstream
+        self._tenants = tenants
         self._metrics = metrics
         self._settings = settings
         self._broken = problems
@@ -120,6 +85,8 @@ class Admin:
             found["ledger"] = self._recorder.problem
         if self._conductor.problem:
             found["rollout"] = self._conductor.problem
+        if self._tenants.problem:
+            found["tenants"] = self._tenants.problem
         if self._upstream.breaker.open:
             found["upstream"] = f"{self._settings.upstream.base_url} cannot be reached"
         return found
@@ -176,7 +143,9 @@ class Admin:
         if call is None:
             await send_json(send, 400, _EXPLAIN_HELP)
             return
-        found = await explain(call, self._specialists, self._conductor)
+        guest = self._tenants.guest(_named(scope))
+        hidden = guest.hidden if guest is not None else frozenset[str]()
+        found = await explain(call, self._specialists, self._conductor, hidden)
         await send_json(send, 200, orjson.dumps(found))
 
     async def reload(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -185,3 +154,9 @@ class Admin:
         loaded = sorted(self._specialists.now.loading.specialists)
         state = {"loaded": loaded, "problems": self.problems()}
         await send_json(send, 200, orjson.dumps(state))
+
+
+def _named(scope: Scope) -> str:
+    """Return the tenant for whom an explanation is wanted."""
+    found: bytes = dict(scope["headers"]).get(b"x-apprentice-tenant", b"")
+    return found.decode("latin-1")

@@ -14,18 +14,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hermes_apprentice.errors import ApprenticeError
-from hermes_apprentice.router.admin import Admin, from_elsewhere
+from hermes_apprentice.router.admin import Admin
 from hermes_apprentice.router.bookkeeping import Books
 from hermes_apprentice.router.catalogue import PROBES, Catalogue
 from hermes_apprentice.router.chat import Chat
 from hermes_apprentice.router.completions import error_body
 from hermes_apprentice.router.conductor import Conductor
 from hermes_apprentice.router.dashboard import Dashboard
+from hermes_apprentice.router.door import Door
 from hermes_apprentice.router.metrics import Metrics
 from hermes_apprentice.router.recorder import Recorder
 from hermes_apprentice.router.relay import Relay
 from hermes_apprentice.router.shadow import Shadow
 from hermes_apprentice.router.specialists import Specialists
+from hermes_apprentice.router.tenants import Tenants
 from hermes_apprentice.router.upstream import Upstream
 from hermes_apprentice.router.wire import Receive, Scope, Send, Unread, read_body, send_json
 from hermes_apprentice.settings import Settings
@@ -33,11 +35,6 @@ from hermes_apprentice.settings import Settings
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _NOT_FOUND = error_body("There is no such endpoint here.", "invalid_request_error", "not_found")
-_FORBIDDEN = error_body(
-    "Requests from web pages and for other hosts are refused.",
-    "invalid_request_error",
-    "forbidden",
-)
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +67,9 @@ class Parts:
     metrics: Metrics
     """Counts."""
 
+    tenants: Tenants
+    """Knows the keys."""
+
     problems: Mapping[str, str] = field(default_factory=dict)
     """What was found broken when the sidecar started, by part."""
 
@@ -80,6 +80,7 @@ class App:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self._metrics = parts.metrics
+        self._door = Door(parts.tenants, parts.settings.server.allowed_hosts, parts.metrics.refused)
         self._relay = Relay(parts.upstream)
         self._chat = Chat(
             relay=self._relay,
@@ -97,6 +98,7 @@ class App:
             recorder=parts.recorder,
             shadow=parts.shadow,
             upstream=parts.upstream,
+            tenants=parts.tenants,
             metrics=parts.metrics,
             settings=parts.settings,
             problems=parts.problems,
@@ -151,8 +153,9 @@ class App:
             self._metrics.in_flight -= 1
 
     def _handler(self, scope: Scope) -> Asgi:
-        if from_elsewhere(scope["headers"]):
-            return _forbidden
+        turned_away = self._door.closed_to(scope)
+        if turned_away is not None:
+            return turned_away
         method, path = scope["method"], scope["path"]
         handler = self._routes.get((method, path))
         if handler is not None:
@@ -199,7 +202,3 @@ def create_app(parts: Parts) -> App:
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
     await send_json(send, 404, _NOT_FOUND)
-
-
-async def _forbidden(scope: Scope, receive: Receive, send: Send) -> None:
-    await send_json(send, 403, _FORBIDDEN)

@@ -24,7 +24,7 @@ from hermes_apprentice.router.wire import HUNG_UP
 class Work:
     """One call while it is being worked on."""
 
-    __slots__ = ("at", "began", "body", "call", "deadline", "model", "request_id")
+    __slots__ = ("at", "began", "body", "call", "deadline", "model", "request_id", "tenant")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Work:
         began: float,
         at: float,
         deadline: float,
+        tenant: str = "",
     ) -> None:
         self.request_id = request_id
         self.call = call
@@ -48,6 +49,8 @@ class Work:
         """The same as Unix time."""
         self.deadline = deadline
         """Until when a specialist may answer, on the event loop's clock."""
+        self.tenant = tenant
+        """Who asks; empty while there are no tenants."""
 
 
 class Books:
@@ -64,6 +67,10 @@ class Books:
     def new_id(self) -> str:
         """Return a name for a call that no other call has."""
         return f"{self._prefix}{next(self._numbers):08x}"
+
+    def priced(self, model: str) -> bool:
+        """Whether it is known what a model charges."""
+        return self._costing.priced(model)
 
     def estimate(self, work: Work, answer: str) -> Usage:
         """Return what the upstream would have counted for a specialist's answer."""
@@ -149,6 +156,7 @@ class Books:
             LedgerEntry(
                 at=work.at,
                 request_id=work.request_id,
+                tenant=work.tenant,
                 session=work.call.session,
                 call_kind=kind,
                 route=route,

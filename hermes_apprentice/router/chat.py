@@ -24,13 +24,16 @@ from hermes_apprentice.router.bookkeeping import Books, Work
 from hermes_apprentice.router.breaker import Breaker
 from hermes_apprentice.router.calls import Call, model_name, read_call
 from hermes_apprentice.router.completions import Completion, as_events, as_json, error_body
+from hermes_apprentice.router.door import GUEST
 from hermes_apprentice.router.headers import for_upstream
-from hermes_apprentice.router.matcher import MatchOutcome
+from hermes_apprentice.router.matcher import MatchOutcome, visible_match
 from hermes_apprentice.router.metrics import Metrics
 from hermes_apprentice.router.policy import Plan, decide
+from hermes_apprentice.router.refusals import NO_PRICE
 from hermes_apprentice.router.relay import Relay, with_model
 from hermes_apprentice.router.shadow import Audit, Beside, Shadow
 from hermes_apprentice.router.specialists import Loaded, Specialists
+from hermes_apprentice.router.tenants import Guest
 from hermes_apprentice.router.wire import (
     HUNG_UP,
     Hangup,
@@ -97,6 +100,7 @@ class Chat:
             await self._refuse_unread(send, body)
             return
         began, at = time.perf_counter(), time.time()
+        guest: Guest | None = scope.get(GUEST)
         call, parsed = _understand(headers, body)
         if call is None:
             text = (
@@ -107,6 +111,10 @@ class Chat:
             await send_json(send, 400, error_body(text, "invalid_request_error", "invalid_json"))
             return
         model = self._relay.upstream.model_for(call.model)
+        if guest is not None and guest.must_be_priced and not self._books.priced(model):
+            self._books.refused(NO_PRICE.status)
+            await NO_PRICE(scope, receive, send)
+            return
         deadline = asyncio.get_running_loop().time() + self._rollout.deadline_seconds
         work = Work(
             request_id=self._books.new_id(),
@@ -116,8 +124,9 @@ class Chat:
             began=began,
             at=at,
             deadline=deadline,
+            tenant=guest.name if guest is not None else "",
         )
-        choice = await self._choose(work)
+        choice = await self._choose(work, guest.hidden if guest is not None else frozenset())
         route = Route.UPSTREAM
         if choice.loaded is not None and choice.plan is not None and choice.plan.answer:
             answer = await self._ask(choice.loaded, choice.outcome, work)
@@ -130,7 +139,7 @@ class Chat:
             route, choice = Route.FALLBACK, Choice(reason=answer.reason, loaded=choice.loaded)
         await self._pass_on(work, choice, route, raw_headers, parsed, receive, send)
 
-    async def _choose(self, work: Work) -> Choice:
+    async def _choose(self, work: Work, hidden: frozenset[str]) -> Choice:
         """Decide who may answer; never raises."""
         call, now = work.call, self._specialists.now
         if call.kind is not CallKind.FIRST:
@@ -144,7 +153,7 @@ class Chat:
             return Choice(reason="matcher_resting")
         try:
             async with asyncio.timeout_at(work.deadline):
-                outcome = await matcher.match(call.request, call.turn_index)
+                outcome = await visible_match(matcher, call, hidden)
         except Exception as error:  # the edge: without a match the upstream answers
             self._matching.failed()
             self._fault("matcher", error)
@@ -266,6 +275,7 @@ class Chat:
                 request_id=work.request_id,
                 session=work.call.session,
                 model=work.model,
+                tenant=work.tenant,
             )
         )
 

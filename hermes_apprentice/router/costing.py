@@ -42,6 +42,10 @@ class Costing:
         price = self._price_of(model)
         return None if price is None else cost(usage, price)
 
+    def priced(self, model: str) -> bool:
+        """Whether a model has a price."""
+        return self._price_of(model) is not None
+
     def observe(self, model: str, request_bytes: int, usage: Usage, *, first: bool) -> None:
         """Learn from a call that the upstream counted.
 

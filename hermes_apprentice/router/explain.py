@@ -12,15 +12,17 @@ from dataclasses import dataclass
 
 from hermes_apprentice.domain.routing import CallKind, Route
 from hermes_apprentice.domain.specialist import Stage
+from hermes_apprentice.errors import TenantError
 from hermes_apprentice.router.calls import Call
 from hermes_apprentice.router.conductor import Conductor
 from hermes_apprentice.router.loading import RegistrySource
-from hermes_apprentice.router.matcher import Near
+from hermes_apprentice.router.matcher import Near, visible_match
 from hermes_apprentice.router.policy import decide
 from hermes_apprentice.router.rollout import Progress
 from hermes_apprentice.router.specialists import Specialists
 from hermes_apprentice.router.store import Store
 from hermes_apprentice.settings import Settings
+from hermes_apprentice.storage.tenants import read_directory
 
 _REASONS = {
     "kind": "only the first call of a user's turn can match",
@@ -91,28 +93,37 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain_request(settings: Settings, text: str, turn_index: int = 0) -> Explanation:
+def explain_request(
+    settings: Settings, text: str, turn_index: int = 0, tenant: str = ""
+) -> Explanation:
     """Explain a text as the first call of a user's turn, without a running sidecar.
 
     Args:
         settings: Name the database, the registry and the models to read.
         text: What the user would type.
         turn_index: How many user turns came before it.
+        tenant: For whom; empty is the operator, who sees every specialist.
 
     Raises:
         StorageError: The database cannot be read.
+        TenantError: There is no such tenant.
     """
-    return asyncio.run(_explain_alone(settings, text, turn_index))
+    return asyncio.run(_explain_alone(settings, text, turn_index, tenant))
 
 
-async def _explain_alone(settings: Settings, text: str, turn_index: int) -> Explanation:
+async def _explain_alone(
+    settings: Settings, text: str, turn_index: int, tenant: str
+) -> Explanation:
     source, store = RegistrySource(settings), Store(settings.database_path)
     try:
-        await store.database()
+        directory = await read_directory(await store.database())
+        if tenant and tenant not in directory.tenants:
+            raise TenantError(f"There is no tenant '{tenant}'; see: apprentice tenants list")
+        hidden = directory.hidden_from(tenant) if tenant else frozenset[str]()
         specialists = Specialists(source, store)
         conductor = Conductor(store, specialists, settings.rollout)
         await specialists.refresh()
-        return await explain(first_call(text, turn_index, ""), specialists, conductor)
+        return await explain(first_call(text, turn_index, ""), specialists, conductor, hidden)
     finally:
         await store.close()
         source.close()
@@ -123,8 +134,20 @@ def first_call(text: str, turn_index: int, session: str) -> Call:
     return Call(kind=CallKind.FIRST, model="", session=session, request=text, turn_index=turn_index)
 
 
-async def explain(call: Call, specialists: Specialists, conductor: Conductor) -> Explanation:
-    """Explain a call that was read already."""
+async def explain(
+    call: Call,
+    specialists: Specialists,
+    conductor: Conductor,
+    hidden: frozenset[str] = frozenset(),
+) -> Explanation:
+    """Explain a call that was read already.
+
+    Args:
+        call: The call.
+        specialists: What is loaded.
+        conductor: Knows the comparisons.
+        hidden: Specialists that do not exist for whoever asks.
+    """
     now = specialists.now
     problems = specialists.problems or None
 
@@ -147,7 +170,7 @@ async def explain(call: Call, specialists: Specialists, conductor: Conductor) ->
     matcher = now.loading.matcher
     if matcher is None or now.idle:
         return upstream("no_specialist")
-    outcome = await matcher.match(call.request, call.turn_index)
+    outcome = await visible_match(matcher, call, hidden)
     if outcome.match is None:
         return upstream(outcome.reason, outcome.nearest)
     found = now.find(outcome.match.slug)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hermes_apprentice.domain.routing import Match, outside
 from hermes_apprentice.domain.specialist import Envelope
 from hermes_apprentice.embedding.base import Embedder, Encoding
 from hermes_apprentice.embedding.views import matching_vector
+from hermes_apprentice.router.calls import Call
 from hermes_apprentice.statistics.open_set import OpenSetModel
 
 NEAREST = 3
@@ -57,14 +58,30 @@ class MatchOutcome:
 class PatternMatcher(Protocol):
     """Finds the pattern of a request."""
 
-    async def match(self, request: str, turn_index: int) -> MatchOutcome:
+    async def match(
+        self, request: str, turn_index: int, hidden: frozenset[str] = frozenset()
+    ) -> MatchOutcome:
         """Decide about one request.
 
         Args:
             request: What the user typed.
             turn_index: How many user turns came before it.
+            hidden: Patterns that do not exist for whoever asks.
         """
         ...
+
+
+async def visible_match(
+    matcher: PatternMatcher, call: Call, hidden: frozenset[str]
+) -> MatchOutcome:
+    """Match a call, and let nothing of what is hidden out, whatever the matcher does."""
+    if not hidden:
+        return await matcher.match(call.request, call.turn_index)
+    outcome = await matcher.match(call.request, call.turn_index, hidden)
+    nearest = tuple(near for near in outcome.nearest if near.slug not in hidden)
+    if outcome.match is not None and outcome.match.slug in hidden:
+        return replace(outcome, match=None, reason="no_pattern", nearest=nearest)
+    return replace(outcome, nearest=nearest)
 
 
 class EmbeddingMatcher:
@@ -83,28 +100,43 @@ class EmbeddingMatcher:
         self._envelopes = dict(envelopes)
         self._executor = executor
 
-    async def match(self, request: str, turn_index: int) -> MatchOutcome:
-        """Decide about one request; the embedder runs off the event loop."""
-        rejected = self.prefilter(request, turn_index)
+    async def match(
+        self, request: str, turn_index: int, hidden: frozenset[str] = frozenset()
+    ) -> MatchOutcome:
+        """Decide about one request; the embedder runs off the event loop.
+
+        A hidden pattern takes part in nothing, so another tenant's patterns cannot draw a
+        request away. The bound on false routes holds all the same: it counts a request as
+        falsely routed when any pattern takes it, and fewer patterns take fewer.
+        """
+        rejected = self.prefilter(request, turn_index, hidden)
         if rejected is not None:
             return MatchOutcome(match=None, reason=rejected)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._decide, request, turn_index)
+        return await loop.run_in_executor(self._executor, self._decide, request, turn_index, hidden)
 
-    def prefilter(self, request: str, turn_index: int) -> str | None:
+    def prefilter(
+        self, request: str, turn_index: int, hidden: frozenset[str] = frozenset()
+    ) -> str | None:
         """Return why no specialist may answer, before anything is computed."""
         reasons = set()
-        for envelope in self._envelopes.values():
+        for slug, envelope in self._envelopes.items():
+            if slug in hidden:
+                continue
             reason = outside(envelope, request, turn_index)
             if reason is None:
                 return None
             reasons.add(reason)
         return f"envelope_{min(reasons)}" if reasons else "no_pattern"
 
-    def _decide(self, request: str, turn_index: int) -> MatchOutcome:
+    def _decide(self, request: str, turn_index: int, hidden: frozenset[str]) -> MatchOutcome:
         encoding = self._embedder.encode([request])[0]
         scores = self._model.scores(matching_vector(encoding))[0]
-        order = scores.argsort()[::-1][:NEAREST]
+        ranked = scores.argsort()[::-1]
+        if hidden:
+            classes = self._model.classes
+            ranked = [index for index in ranked if classes[index] not in hidden]
+        order = ranked[:NEAREST]
         nearest = tuple(
             Near(
                 self._model.classes[index],
@@ -113,6 +145,8 @@ class EmbeddingMatcher:
             )
             for index in order
         )
+        if not nearest:
+            return MatchOutcome(match=None, reason="no_pattern", encoding=encoding)
         best = nearest[0]
         reason = "matched"
         if not best.score >= best.threshold:  # not a number is no match either

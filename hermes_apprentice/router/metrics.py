@@ -66,6 +66,9 @@ class Metrics:
         self.faults: Counter[str] = Counter()
         """Failures on our side that a request survived, by part."""
 
+        self.refused: Counter[str] = Counter()
+        """Requests turned away for the want of a key or a quota, by reason."""
+
         self.in_flight = 0
         """Requests being worked on."""
 
@@ -113,6 +116,12 @@ class Metrics:
             "Failures of our own that the upstream made up for.",
             ("part",),
             {(name,): count for name, count in self.faults.items()},
+        )
+        yield _counter(
+            "refused",
+            "Requests turned away.",
+            ("reason",),
+            {(reason,): count for reason, count in self.refused.items()},
         )
         for name, text, histograms in (
             ("overhead_seconds", "Time spent by the sidecar.", self.overhead),

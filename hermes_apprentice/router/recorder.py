@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 
 from hermes_apprentice.domain.accounting import Comparison, LedgerEntry
@@ -32,12 +33,18 @@ LAST_WRITE = 3.0
 class Recorder:
     """Collects entries and comparisons and writes them in batches."""
 
-    def __init__(self, store: Store, limit: int = LIMIT) -> None:
+    def __init__(
+        self,
+        store: Store,
+        limit: int = LIMIT,
+        charge: Callable[[LedgerEntry], None] | None = None,
+    ) -> None:
         self.dropped_entries = 0
         self.dropped_comparisons = 0
         self.problem = ""
         self._store = store
         self._limit = limit
+        self._charge = charge
         self._entries: deque[LedgerEntry] = deque()
         self._comparisons: deque[Comparison] = deque()
         self._writing = asyncio.Lock()
@@ -48,7 +55,9 @@ class Recorder:
         return len(self._entries) + len(self._comparisons)
 
     def entry(self, entry: LedgerEntry) -> None:
-        """Record one routed call."""
+        """Record one routed call; a tenant's counts against its quotas, written or not."""
+        if entry.tenant and self._charge is not None:
+            self._charge(entry)
         if len(self._entries) >= self._limit:
             self.dropped_entries += 1
         else:

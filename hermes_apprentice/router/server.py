@@ -18,27 +18,31 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from threadpoolctl import threadpool_limits
 
-from hermes_apprentice.errors import ApprenticeError, ConfigError
+from hermes_apprentice.errors import ApprenticeError, ConfigError, StorageError
 from hermes_apprentice.ledger.prices import load_prices
-from hermes_apprentice.router.admin import is_local
 from hermes_apprentice.router.app import App, Parts, create_app
 from hermes_apprentice.router.bookkeeping import Books
 from hermes_apprentice.router.conductor import Conductor
 from hermes_apprentice.router.costing import Costing, PriceOf
+from hermes_apprentice.router.door import is_local
 from hermes_apprentice.router.loading import RegistrySource
 from hermes_apprentice.router.metrics import Metrics
 from hermes_apprentice.router.recorder import Recorder
 from hermes_apprentice.router.shadow import Shadow
 from hermes_apprentice.router.specialists import Source, Specialists
 from hermes_apprentice.router.store import Store
+from hermes_apprentice.router.tenants import Tenants
 from hermes_apprentice.router.upstream import Upstream
 from hermes_apprentice.settings import Settings
+from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.files import write_atomically
+from hermes_apprentice.storage.tenants import TenantStore, marker_of
 
 FIRST_LOAD_SECONDS = 10.0
 """How long the start waits for specialists; after that they join while it runs."""
@@ -119,7 +123,12 @@ async def running_sidecar(
         problems: dict[str, str] = {}
         costing = Costing(price_of or _prices(settings, problems))
         metrics, store = Metrics(), Store(settings.database_path)
-        recorder = Recorder(store)
+        tenants = Tenants(
+            store,
+            exposed=not is_local(settings.server.host),
+            marker=marker_of(settings.database_path),
+        )
+        recorder = Recorder(store, charge=tenants.charge)
         key, variable = settings.upstream_api_key, settings.upstream.api_key_env
         if key is None and variable:
             problems["upstream_key"] = f"{variable} is not set, so no key is sent upstream"
@@ -144,6 +153,7 @@ async def running_sidecar(
                 recorder=recorder,
                 books=Books(recorder, costing, metrics),
                 metrics=metrics,
+                tenants=tenants,
                 problems=problems,
             )
         )
@@ -157,13 +167,14 @@ async def running_sidecar(
         await upstream.start()
         stack.push_async_callback(upstream.close)
         for name, work in (
+            ("tenants", tenants.run),
             ("recorder", recorder.run),
             ("specialists", specialists.run),
             ("conductor", conductor.run),
             ("shadow", shadow.run),
         ):
             await stack.enter_async_context(_kept_running(name, work, metrics))
-        await _first_load(specialists)
+        await _first_load(specialists, tenants)
         stack.push_async_callback(_settle, shadow)
         url = await stack.enter_async_context(_listening(app, listener))
         yield Sidecar(url=url, app=app)
@@ -171,10 +182,11 @@ async def running_sidecar(
 
 def _bind(settings: Settings) -> socket.socket:
     host, port = settings.server.host, settings.server.port
-    if not is_local(host):
+    if not is_local(host) and not _has_tenants(settings.database_path):
         raise ConfigError(
-            f"server.host is {host}: anything but this machine's own addresses needs tenants, "
-            "so that nobody else can spend your money. Use 127.0.0.1."
+            f"server.host is {host or 'empty'}: anything but this machine's own addresses needs "
+            "tenants, so that nobody else can spend your money. Use 127.0.0.1, or make a tenant: "
+            "apprentice tenants create NAME"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -188,6 +200,15 @@ def _bind(settings: Settings) -> socket.socket:
     return listener
 
 
+def _has_tenants(path: Path) -> bool:
+    """Whether somebody has a key; a database that cannot be read knows nobody."""
+    try:
+        with Database(path) as database:
+            return bool(TenantStore(database).directory().tenants)
+    except StorageError:
+        return False
+
+
 def _prices(settings: Settings, problems: dict[str, str]) -> PriceOf:
     try:
         return load_prices(settings.prices_path).price_of
@@ -196,9 +217,9 @@ def _prices(settings: Settings, problems: dict[str, str]) -> PriceOf:
         return lambda model: None
 
 
-async def _first_load(specialists: Specialists) -> None:
+async def _first_load(specialists: Specialists, tenants: Tenants) -> None:
     """Wait for the first snapshot, but not for ever."""
-    loading = asyncio.ensure_future(specialists.refresh())
+    loading = asyncio.gather(tenants.renew(), specialists.refresh())
     await asyncio.wait({loading}, timeout=FIRST_LOAD_SECONDS)
 
 
@@ -268,6 +289,8 @@ async def _listening(app: Any, listener: socket.socket) -> AsyncIterator[str]:
                 task.result()
                 raise ApprenticeError("The sidecar stopped while it was starting.")
             await asyncio.sleep(0.005)
+        # Nobody can call the address that means all of them.
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:
         server.should_exit = True

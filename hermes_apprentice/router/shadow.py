@@ -84,6 +84,9 @@ class Audit:
     model: str
     """The model's name upstream."""
 
+    tenant: str = ""
+    """Who asked; empty while there are no tenants."""
+
 
 class Shadow:
     """Makes comparisons in the background."""
@@ -176,6 +179,7 @@ class Shadow:
             LedgerEntry(
                 at=self._clock(),
                 request_id=job.request_id,
+                tenant=job.tenant,
                 session=job.session,
                 call_kind=CallKind.FIRST,
                 route=Route.AUDIT,

@@ -197,5 +197,41 @@ CREATE TABLE budget_raises (
 CREATE INDEX spending_by_time ON spending (at);
 """
 
-MIGRATIONS: tuple[str, ...] = (_LEARNING, _SERVING, _COURIERS, _RAISES)
+_TENANTS = """
+CREATE TABLE tenants (
+    name             TEXT PRIMARY KEY,
+    per_minute       INTEGER CHECK (per_minute > 0),
+    burst            INTEGER CHECK (burst > 0),
+    daily_requests   INTEGER CHECK (daily_requests >= 0),
+    monthly_requests INTEGER CHECK (monthly_requests >= 0),
+    daily_tokens     INTEGER CHECK (daily_tokens >= 0),
+    monthly_tokens   INTEGER CHECK (monthly_tokens >= 0),
+    monthly_budget   INTEGER CHECK (monthly_budget >= 0),
+    created_at       REAL NOT NULL,
+    revoked_at       REAL
+);
+CREATE TABLE tenant_keys (
+    key_id          TEXT PRIMARY KEY,
+    tenant          TEXT REFERENCES tenants,
+    digest          BLOB NOT NULL,
+    created_at      REAL NOT NULL,
+    ends_at         REAL
+);
+CREATE TABLE pattern_owners (
+    slug            TEXT PRIMARY KEY,
+    tenant          TEXT NOT NULL REFERENCES tenants
+);
+CREATE TABLE tenant_usage (
+    tenant          TEXT NOT NULL,
+    period          TEXT NOT NULL,
+    requests        INTEGER NOT NULL,
+    tokens          INTEGER NOT NULL,
+    cost            INTEGER NOT NULL,
+    PRIMARY KEY (tenant, period)
+);
+CREATE INDEX tenant_usage_by_period ON tenant_usage (period);
+CREATE INDEX ledger_by_tenant ON ledger (tenant, at);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_LEARNING, _SERVING, _COURIERS, _RAISES, _TENANTS)
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

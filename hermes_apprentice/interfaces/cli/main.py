@@ -21,6 +21,7 @@ from hermes_apprentice.interfaces.cli import (
     money,
     running,
     specialists,
+    tenants,
     weights,
 )
 
@@ -35,6 +36,7 @@ running.add_to(app)
 money.add_to(app)
 installing.add_to(app)
 app.add_typer(specialists.app, name="specialists")
+app.add_typer(tenants.app, name="tenants")
 app.add_typer(weights.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(jobs.app, name="jobs")

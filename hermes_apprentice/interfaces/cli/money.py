@@ -16,17 +16,19 @@ _DAY = 86_400.0
 
 
 def roi(
-    days: float = typer.Option(30.0, min=0.01, help="How far to look back."), as_json: bool = Json
+    days: float = typer.Option(30.0, min=0.01, help="How far to look back."),
+    tenant: str = typer.Option("", help="Only this tenant's requests."),
+    as_json: bool = Json,
 ) -> None:
     """Tell what the specialists saved and what they cost."""
     now = time.time()
     with opened() as (_, database, _):
-        result = account(database, now - days * _DAY, now)
+        result = account(database, now - days * _DAY, now, tenant or None)
     if as_json:
         print_json(result)
         return
     print_table(
-        f"Return on investment, last {days:g} days",
+        f"Return on investment, last {days:g} days" + (f", tenant '{tenant}'" if tenant else ""),
         (
             "specialist",
             "answered",

@@ -24,13 +24,15 @@ def serve(
 
 
 def explain(
-    text: str = typer.Argument(help="A request, as a user would type it."), as_json: bool = Json
+    text: str = typer.Argument(help="A request, as a user would type it."),
+    tenant: str = typer.Option("", help="For this tenant, who sees its own and what is shared."),
+    as_json: bool = Json,
 ) -> None:
     """Tell where a request would go, and why."""
     from hermes_apprentice.router.explain import explain_request
 
     with opened() as (settings, _, _):
-        explanation = explain_request(settings, text)
+        explanation = explain_request(settings, text, tenant=tenant)
     if as_json:
         print_json(explanation)
         return

@@ -1,0 +1,161 @@
+"""Requests that are turned away, in OpenAI's error shape.
+
+A client of OpenAI's library raises the exception that fits, and waits or gives up as
+told. Which key was wrong, and in what way, is not said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hermes_apprentice.router.completions import error_body
+from hermes_apprentice.router.wire import HeaderList, Receive, Scope, Send, send_json
+
+_FINAL = (b"x-should-retry", b"false")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """An answer that is the same for every request; an ASGI application."""
+
+    status: int
+    """HTTP status."""
+
+    body: bytes
+    """In OpenAI's error shape."""
+
+    reason: str
+    """A fixed word, for the counters."""
+
+    headers: HeaderList = ()
+    """Further headers."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send_json(send, self.status, self.body, self.headers)
+
+
+FORBIDDEN = Refusal(
+    status=403,
+    reason="forbidden",
+    body=error_body(
+        "Requests from web pages and for other hosts are refused.",
+        "invalid_request_error",
+        "forbidden",
+    ),
+)
+"""A page in somebody's browser, or another name than this machine's."""
+
+NO_KEY = Refusal(
+    status=401,
+    reason="no_key",
+    body=error_body(
+        "This sidecar is shared: send your tenant's key as 'Authorization: Bearer ap-...'.",
+        "invalid_request_error",
+        "invalid_api_key",
+    ),
+    headers=((b"www-authenticate", b"Bearer"),),
+)
+"""No key."""
+
+WRONG_KEY = Refusal(
+    status=401,
+    reason="wrong_key",
+    body=error_body(
+        "This key is not valid here, or not for the tenant named in X-Apprentice-Tenant. "
+        "Ask whoever runs the sidecar: apprentice tenants rotate.",
+        "invalid_request_error",
+        "invalid_api_key",
+    ),
+    headers=((b"www-authenticate", b'Bearer error="invalid_token"'),),
+)
+"""A wrong key, an old one, a revoked one, or another tenant's."""
+
+NO_ADMIN_KEY = Refusal(
+    status=401,
+    reason="no_admin_key",
+    body=error_body(
+        "The operator's pages need the operator's key: apprentice tenants admin-key.",
+        "invalid_request_error",
+        "invalid_api_key",
+    ),
+    headers=((b"www-authenticate", b'Basic realm="apprentice", charset="UTF-8"'),),
+)
+"""No operator's key, or a wrong one; a browser asks for it as a password."""
+
+UNREADABLE = Refusal(
+    status=503,
+    reason="unreadable",
+    body=error_body(
+        "Keys and quotas cannot be read at the moment, so nobody is let in; see /healthz.",
+        "server_error",
+        "tenants_unreadable",
+    ),
+    headers=((b"retry-after", b"5"),),
+)
+"""The database could not be read for too long."""
+
+NOT_METERED = Refusal(
+    status=403,
+    reason="not_metered",
+    body=error_body(
+        "Your tokens or your budget are limited, and what this endpoint costs is not counted; "
+        "use /v1/chat/completions.",
+        "invalid_request_error",
+        "not_metered",
+    ),
+)
+"""An endpoint whose charges nobody counts, for a tenant whose charges must be."""
+
+NO_PRICE = Refusal(
+    status=403,
+    reason="no_price",
+    body=error_body(
+        "Your budget is limited, and the price of this model is not known here; "
+        "name another model, or have it added to prices.toml.",
+        "invalid_request_error",
+        "model_without_price",
+    ),
+)
+"""A model whose charges nobody can count."""
+
+NOT_SHARED = Refusal(
+    status=404,
+    reason="not_shared",
+    body=error_body(
+        "This endpoint is not open to tenants: it may show what others stored upstream.",
+        "invalid_request_error",
+        "not_found",
+    ),
+)
+"""An endpoint that belongs to the upstream's account, which all tenants share."""
+
+
+def too_often(seconds: int) -> Refusal:
+    """Refuse a request that came too soon."""
+    text = f"Your tenant's rate is used up; try again in {seconds} s."
+    return Refusal(
+        status=429,
+        reason="rate",
+        body=error_body(text, "requests", "rate_limit_exceeded"),
+        headers=((b"retry-after", b"%d" % seconds),),
+    )
+
+
+def spent(what: str, seconds: int) -> Refusal:
+    """Refuse a request that there is no room for until a day or a month is over."""
+    text = f"Your tenant's {what} is used up; there is room again in {_span(seconds)}."
+    return Refusal(
+        status=429,
+        reason="quota",
+        body=error_body(text, "insufficient_quota", "insufficient_quota"),
+        headers=((b"retry-after", b"%d" % seconds), _FINAL),
+    )
+
+
+def _span(seconds: int) -> str:
+    if seconds < 7_200:
+        return f"{-(-seconds // 60)} minutes"
+    if seconds < 172_800:
+        return f"{-(-seconds // 3_600)} hours"
+    return f"{-(-seconds // 86_400)} days"
