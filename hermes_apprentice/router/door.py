@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from hermes_apprentice.router.catalogue import PROBES
 from hermes_apprentice.router.headers import RawHeaders
 from hermes_apprentice.router.refusals import FORBIDDEN, NO_ADMIN_KEY, NOT_SHARED, Refusal
 from hermes_apprentice.router.tenants import Guest, Tenants
@@ -52,13 +53,18 @@ class Door:
     def closed_to(self, scope: Scope) -> Asgi | None:
         """Return what turns a request away, or ``None``; then its scope names its tenant."""
         headers, tenants = scope["headers"], self._tenants
-        if scope["path"].startswith("/v1/"):
+        path = scope["path"]
+        if path in PROBES:
+            # Hermes looks for other kinds of servers before it has its key at hand.
+            hosts = self._hosts if tenants.keys_needed else None
+            return FORBIDDEN if from_elsewhere(headers, hosts) else None
+        if path.startswith("/v1/"):
             if not tenants.keys_needed:
                 return FORBIDDEN if from_elsewhere(headers) else None
             refusal = self._closed_to_tenant(scope)
         elif tenants.admin_key_needed:
             refusal = self._closed_to_operator(scope)
-            if refusal is NO_ADMIN_KEY and scope["path"] == "/healthz":
+            if refusal is NO_ADMIN_KEY and path == "/healthz":
                 return _alive
         else:
             return FORBIDDEN if from_elsewhere(headers) else None

@@ -52,6 +52,8 @@ def new_session_db(settings: Settings) -> None:
         ("roi",),
         ("budget",),
         ("outbox",),
+        ("tenants",),
+        ("tenants", "list"),
         ("models", "list"),
         ("specialists", "gc"),
         ("jobs",),
@@ -202,3 +204,29 @@ def test_keys_are_made_shown_and_rotated(apprentice: Command) -> None:
     earlier = next(row["key"] for row in shown if not row["signs"])
     assert apprentice("keys", "distrust", earlier, "--yes")[0] == 0
     assert len(json.loads(apprentice("keys", "show", "--json")[1])) == 1
+
+
+def test_a_tenant_from_its_creation_to_its_end(apprentice: Command, settings: Settings) -> None:
+    code, key, note = apprentice("tenants", "create", "ann", "--per-minute", "60", "--budget", "5")
+    assert code == 0 and key.startswith("ap-") and len(key.split()) == 1
+    assert "shown this once" in note
+    assert apprentice("tenants", "create", "ann")[0] == 1
+    (row,) = json.loads(apprentice("tenants", "list", "--json")[1])
+    assert row["tenant"]["limits"]["monthly_budget"] == 5_000_000
+    assert row["month"] == {"requests": 0, "tokens": 0, "cost": 0}
+    _, said, _ = apprentice("tenants", "limit", "ann", "--daily-requests", "9", "--lift", "budget")
+    assert "60 a minute" in said and "9 requests a day" in said and "$" not in said
+    code, newer, _ = apprentice("tenants", "rotate", "ann", "--grace-hours", "1", "--json")
+    assert code == 0 and json.loads(newer)["key"] != key.strip()
+    admin = apprentice("tenants", "admin-key")[1].strip()
+    for said in (apprentice("tenants")[1], apprentice("tenants", "list", "--json")[1]):
+        for secret in (key.strip(), json.loads(newer)["key"], admin):
+            assert secret.rpartition("-")[2] not in said
+    assert "no pattern" in apprentice("tenants", "assign", "gc-1", "ann")[2]
+    assert "--everybody" in apprentice("tenants", "assign", "gc-1")[2]
+    assert apprentice("roi", "--tenant", "ann", "--json")[0] == 0
+    assert "no tenant 'eve'" in apprentice("explain", "hello", "--tenant", "eve")[2]
+    assert "Revoke" in apprentice("tenants", "delete", "ann", "--yes")[2]
+    assert apprentice("tenants", "revoke", "ann", "--yes")[0] == 0
+    code, said, _ = apprentice("tenants", "delete", "ann", "--yes")
+    assert code == 0 and "need no key" in said

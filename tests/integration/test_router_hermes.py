@@ -17,12 +17,14 @@ from aiohttp import web
 from hermes_apprentice.domain.routing import CallKind, Rollout
 from hermes_apprentice.domain.shape import Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Stage
+from hermes_apprentice.domain.tenant import Limits
 from hermes_apprentice.router.calls import read_call
 from hermes_apprentice.router.server import running_sidecar
 from hermes_apprentice.router.specialists import Loaded
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.rollouts import save_rollout
+from hermes_apprentice.storage.tenants import TenantStore
 from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource
 
 HERMES = Path(sys.executable).with_name("hermes")
@@ -89,12 +91,13 @@ async def upstream() -> AsyncIterator[tuple[str, StreamingUpstream]]:
     await runner.cleanup()
 
 
-async def hermes(home: Path, text: str) -> str:
+async def hermes(home: Path, text: str, **variables: str) -> str:
     """Run ``hermes -z`` and return what it prints."""
     environment = {
         **{key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")},
         "HERMES_HOME": str(home),
         "HOME": str(home.parent),
+        **variables,
     }
     process = await asyncio.create_subprocess_exec(
         HERMES,
@@ -166,3 +169,30 @@ async def test_hermes_gets_streamed_answers_of_a_specialist_and_of_the_upstream(
     assert rows[1]["prompt_tokens"] == 9_000
     tagged = [not row["session"].startswith("fp-") for row in rows]
     assert tagged == [bool(plugins)] * 2
+
+
+async def test_hermes_comes_in_with_a_tenants_key_from_its_environment(
+    settings: Settings, upstream: tuple[str, StreamingUpstream]
+) -> None:
+    url, answers = upstream
+    placed = settings.model_copy(
+        update={
+            "upstream": UpstreamSettings(base_url=url, model="fake-big", api_key_env=""),
+            "server": ServerSettings(port=0),
+        }
+    )
+    with Database(placed.database_path) as database:
+        key = TenantStore(database).create("ann", Limits(monthly_requests=1_000), time.time()).text
+    home = placed.hermes_home
+    home.mkdir(parents=True)
+    async with running_sidecar(placed, source=FakeSource(None)) as running:
+        config = CONFIG.format(url=running.url, plugins="apprentice")
+        config = config.replace("api_key: sk-invented", "key_env: APPRENTICE_TENANT_KEY")
+        (home / "config.yaml").write_text(config, encoding="utf-8")
+        assert "Lighthouses are tall." in await hermes(home, OTHER, APPRENTICE_TENANT_KEY=key)
+        assert await running.parts.recorder.write()
+        assert not running.parts.metrics.refused
+    assert len(answers.bodies) == 1
+    with Database(placed.database_path) as database:
+        rows = database.read("SELECT tenant, prompt_tokens FROM ledger")
+    assert [tuple(row) for row in rows] == [("ann", 9_000)]

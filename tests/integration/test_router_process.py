@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,9 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from hermes_apprentice.domain.tenant import Limits
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.router.server import serve
 from hermes_apprentice.settings import ServerSettings, Settings, child_environment
+from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.tenants import TenantStore
 
 PATIENCE = 30.0
 PROGRAM = """
@@ -92,3 +96,45 @@ def test_it_does_not_listen_to_other_machines(settings: Settings, host: str) -> 
     open_to_all = settings.model_copy(update={"server": ServerSettings(host=host, port=0)})
     with pytest.raises(ConfigError, match="tenants"):
         serve(open_to_all)
+
+
+def test_a_kill_forgets_at_most_what_was_not_yet_written_of_a_quota(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    limit, written, more = 12, 5, 3
+    path = home / "apprentice.db"
+    with Database(path) as database:
+        limits = Limits(daily_requests=limit)
+        key = TenantStore(database).create("ann", limits, time.time()).text
+
+    def ask(url: str) -> int:
+        request = urllib.request.Request(f"{url}/v1/models")
+        request.add_header("Authorization", f"Bearer {key}")
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    def counted() -> int:
+        with Database(path) as database:
+            found = database.read("SELECT MAX(requests) FROM tenant_usage")
+        return int(found[0][0] or 0)
+
+    with process(home) as (running, url):
+        for _ in range(written):
+            assert ask(url) == 502  # counted, though its upstream cannot be reached
+        deadline = time.monotonic() + PATIENCE
+        while counted() < written:
+            assert time.monotonic() < deadline
+        for _ in range(more):
+            assert ask(url) == 502
+        running.kill()
+        running.wait(PATIENCE)
+    assert written <= counted() <= written + more
+    with process(home) as (running, url):
+        left = limit - counted()
+        assert [ask(url) for _ in range(left + 1)] == [502] * left + [429]
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(PATIENCE) == 0
+    assert counted() == limit

@@ -8,6 +8,7 @@ import typer
 
 from hermes_apprentice.domain.money import MICRO, dollars
 from hermes_apprentice.domain.tenant import IssuedKey, Limits, Use
+from hermes_apprentice.errors import TenantError
 from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
 from hermes_apprentice.ledger.tenant_accounts import tenant_accounts
 from hermes_apprentice.storage.tenants import TenantStore
@@ -167,7 +168,7 @@ def assign(
 ) -> None:
     """Give a pattern to one tenant, so that it does not exist for the others; or to everybody."""
     if bool(tenant) == everybody:
-        raise typer.BadParameter("name a tenant, or say --everybody")
+        raise TenantError("Name a tenant, or say --everybody.")
     with opened() as (_, database, _):
         slug = TenantStore(database).assign(pattern, tenant or None)
     typer.echo(f"'{slug}' is seen by {'everybody' if everybody else repr(tenant)} from now on.")

@@ -77,3 +77,23 @@ def test_less_than_a_day_of_data_is_not_extrapolated(database: Database) -> None
     add(database, at=NOW - 60, route="specialist", slug="s", saved=40_000)
     (row,) = roi(database, 0, NOW).specialists
     assert row.saved_per_month is None
+
+
+def test_the_account_of_a_tenant_is_its_own_calls_without_training(database: Database) -> None:
+    for tenant, saved in (("ann", 30_000), ("ann", 20_000), ("bob", 7_000), ("", 1_000)):
+        add(database, route="specialist", slug="s", saved=saved, tenant=tenant)
+    add(database, route="audit", slug="s", cost=4_000, tenant="ann")
+    add(database, route="upstream", cost=9_000, tenant="bob")
+    with database.transaction() as connection:
+        connection.execute(
+            "INSERT INTO spending (at, slug, purpose, amount) VALUES (?, 's', 'burst', 99)", (NOW,)
+        )
+    since = NOW - 30 * DAY
+    anns, bobs = (roi(database, since, NOW, name) for name in ("ann", "bob"))
+    (row,) = anns.specialists
+    assert (row.answered, row.saved, row.audits, row.spent) == (2, 50_000, 4_000, 0)
+    assert (anns.requests, anns.upstream_cost) == (2, 0)
+    assert (bobs.requests, bobs.upstream_cost, bobs.net) == (2, 9_000, 7_000)
+    everybody = roi(database, since, NOW)
+    assert (everybody.requests, everybody.net) == (5, 58_000 - 4_000 - 99)
+    assert roi(database, since, NOW, "eve").requests == 0

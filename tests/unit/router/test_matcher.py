@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hermes_apprentice.domain.routing import Match
 from hermes_apprentice.domain.specialist import Envelope
 from hermes_apprentice.embedding.views import matching_vectors
-from hermes_apprentice.router.matcher import EmbeddingMatcher
+from hermes_apprentice.router.explain import first_call
+from hermes_apprentice.router.matcher import EmbeddingMatcher, MatchOutcome, Near, visible_match
 from hermes_apprentice.statistics.open_set import fit_open_set
 from hermes_apprentice.testing import FakeEmbedder
 
@@ -98,3 +100,64 @@ async def test_what_no_specialist_may_answer_is_never_embedded(
 async def test_without_any_specialist_nothing_is_embedded(parts: Any, executor: Any) -> None:
     outcome = await matcher(parts, executor).match(TICKETS[0], 0)
     assert (outcome.reason, outcome.encoding) == ("no_pattern", None)
+
+
+async def test_a_hidden_pattern_takes_part_in_nothing(parts: Any, executor: Any) -> None:
+    found = matcher(parts, executor, label_ticket=envelope(), order_json=envelope())
+    hidden = frozenset({"label-ticket"})
+    assert (await found.match(TICKETS[3], 0)).match is not None
+    outcome = await found.match(TICKETS[3], 0, hidden)
+    assert outcome.match is None
+    assert {near.slug for near in outcome.nearest} == {"order-json"}
+    seen, unseen = await found.match(ORDERS[3], 0), await found.match(ORDERS[3], 0, hidden)
+    assert seen.match is not None and seen.match == unseen.match
+    none = await found.match(TICKETS[3], 0, frozenset({"label-ticket", "order-json"}))
+    assert (none.match, none.reason, none.nearest) == (None, "no_pattern", ())
+
+
+async def test_a_hidden_pattern_cannot_draw_a_request_away(executor: Any) -> None:
+    embedder = FakeEmbedder(128)
+    # Two tenants with the same task: each must find its own, whatever the other's scores.
+    texts = [*TICKETS[::2], *TICKETS[1::2], *OTHER]
+    labels = np.array([0] * 13 + [1] * 13 + [-1] * len(OTHER))
+    model = fit_open_set(
+        matching_vectors(embedder.encode(texts)), labels, ("anns", "bobs"), 0.05, 3
+    )
+    both = EmbeddingMatcher(
+        embedder=embedder,
+        model=model,
+        envelopes={"anns": envelope(), "bobs": envelope()},
+        executor=executor,
+    )
+    for own, other in (("anns", "bobs"), ("bobs", "anns")):
+        for text in TICKETS:
+            outcome = await both.match(text, 0, frozenset({other}))
+            assert [near.slug for near in outcome.nearest] == [own]
+            alone = outcome.nearest[0]
+            assert (outcome.match is not None) == (alone.score >= alone.threshold)
+
+
+async def test_the_envelope_of_a_hidden_pattern_is_not_seen_either(
+    parts: Any, executor: Any
+) -> None:
+    found = matcher(parts, executor, label_ticket=envelope(max_turn_index=9), order_json=envelope())
+    outcome = await found.match(TICKETS[3], 5, frozenset({"label-ticket"}))
+    assert (outcome.reason, outcome.encoding) == ("envelope_turn", None)
+
+
+async def test_a_matcher_that_forgets_what_is_hidden_gives_nothing_away() -> None:
+    class Leaky:
+        async def match(
+            self, request: str, turn_index: int, hidden: frozenset[str] = frozenset()
+        ) -> MatchOutcome:
+            return MatchOutcome(
+                match=Match(slug="anns", score=0.9, threshold=0.1),
+                reason="matched",
+                nearest=(Near("anns", 0.9, 0.1), Near("bobs", 0.2, 0.1)),
+            )
+
+    call = first_call("hello", 0, "s")
+    outcome = await visible_match(Leaky(), call, frozenset({"anns"}))
+    assert (outcome.match, outcome.reason) == (None, "no_pattern")
+    assert [near.slug for near in outcome.nearest] == ["bobs"]
+    assert (await visible_match(Leaky(), call, frozenset())).match is not None
