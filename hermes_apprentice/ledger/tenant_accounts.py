@@ -32,6 +32,9 @@ class TenantAccount:
     patterns: tuple[str, ...]
     """Slugs of the patterns that only it sees."""
 
+    profiles: tuple[str, ...]
+    """Hermes profiles whose sessions are its own."""
+
 
 def tenant_accounts(database: Database, now: float) -> list[TenantAccount]:
     """Return every tenant's account at ``now`` (Unix time), by name.
@@ -53,6 +56,7 @@ def tenant_accounts(database: Database, now: float) -> list[TenantAccount]:
                 if key.tenant == name and (key.ends_at is None or key.ends_at > now)
             ),
             patterns=tuple(slug for slug, owner in directory.owners.items() if owner == name),
+            profiles=tuple(one for one, owner in directory.profiles.items() if owner == name),
         )
         for name, tenant in directory.tenants.items()
     ]

@@ -6,6 +6,7 @@ after it was interrupted.
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable
@@ -54,6 +55,7 @@ from hermes_apprentice.storage.specialists import (
     list_specialists,
     save_specialist,
 )
+from hermes_apprentice.storage.tenants import settle_owner
 
 MOVING = (Step.APPROVED, Step.DATASET_BUILT, Step.TRAINED, Step.VALIDATED)
 """Steps that a tick works on."""
@@ -143,10 +145,12 @@ class Pipeline:
                 self.shop.prices.cost_of,
                 self.shop.clock(),
                 progress=self.shop.progress,
-                on_candidate=lambda connection, candidate: desk.propose(
-                    connection, candidate, self.shop.settings.approvals, self.shop.clock()
-                ),
+                on_candidate=self._propose,
             )
+
+    def _propose(self, connection: sqlite3.Connection, candidate: Candidate) -> None:
+        settle_owner(connection, candidate.pattern.pattern_id, candidate.pattern.slug)
+        desk.propose(connection, candidate, self.shop.settings.approvals, self.shop.clock())
 
     def survey(self) -> Survey:
         """Look for patterns in everything that Hermes has stored by now; writes nothing.

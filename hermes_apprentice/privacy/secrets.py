@@ -64,6 +64,7 @@ _KEYS: tuple[tuple[str, str], ...] = (
     ("xai_key", r"xai-[A-Za-z0-9]{40,}"),
     ("fireworks_key", r"fw_[A-Za-z0-9]{22,}"),
     ("runpod_key", r"rpa_[A-Z0-9]{30,}"),
+    ("apprentice_key", r"ap-[0-9a-f]{10}-[0-9a-f]{64}"),
     ("age_key", r"AGE-SECRET-KEY-1[A-Z0-9]{50,}"),
 )
 _KEY = re.compile(
@@ -72,7 +73,7 @@ _KEY = re.compile(
 # Something that every form above contains, so that most texts need only one quick search.
 _KEY_HINT = re.compile(
     r"sk-|sk_|rk_|AKIA|ASIA|ABIA|ACCA|gh[pousr]_|github_pat_|gl[a-z]{2,5}-|xox|xapp-|AIza|ya29"
-    r"|GOCSPX|whsec_|:AA|hf_|api_org_|npm_|pypi-|SG\.|SK[0-9a-f]|do\w_v1_|r8_|xai-|fw_|rpa_|AGE-"
+    r"|GOCSPX|whsec_|:AA|hf_|api_org_|npm_|pypi-|SG\.|SK[0-9a-f]|do\w_v1_|r8_|xai-|fw_|rpa_|AGE-|ap-"
 )
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"

@@ -80,7 +80,10 @@ class App:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self._metrics = parts.metrics
-        self._door = Door(parts.tenants, parts.settings.server.allowed_hosts, parts.metrics.refused)
+        server = parts.settings.server
+        self._door = Door(
+            parts.tenants, (server.host, *server.allowed_hosts), parts.metrics.refused
+        )
         self._relay = Relay(parts.upstream)
         self._chat = Chat(
             relay=self._relay,

@@ -221,6 +221,10 @@ CREATE TABLE pattern_owners (
     slug            TEXT PRIMARY KEY,
     tenant          TEXT NOT NULL REFERENCES tenants
 );
+CREATE TABLE tenant_profiles (
+    profile         TEXT PRIMARY KEY,
+    tenant          TEXT NOT NULL REFERENCES tenants
+);
 CREATE TABLE tenant_usage (
     tenant          TEXT NOT NULL,
     period          TEXT NOT NULL,

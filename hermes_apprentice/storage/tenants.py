@@ -33,6 +33,12 @@ _LIMITS = ", ".join(Limits.__slots__)
 _TENANTS = "SELECT * FROM tenants ORDER BY name"
 _KEYS = "SELECT * FROM tenant_keys ORDER BY key_id"
 _OWNERS = "SELECT slug, tenant FROM pattern_owners ORDER BY slug"
+_PROFILES = "SELECT profile, tenant FROM tenant_profiles ORDER BY profile"
+_EVERYTHING = (_TENANTS, _KEYS, _OWNERS, _PROFILES)
+_LEARNED_FROM = """
+SELECT DISTINCT tenant FROM pattern_members JOIN exchanges USING (exchange_id)
+JOIN tenant_profiles USING (profile) WHERE pattern_id = ?
+"""
 _PROPOSED = """
 SELECT COALESCE(specialists.slug, json_extract(candidates.evidence, '$.slug')) AS slug
 FROM candidates LEFT JOIN specialists USING (candidate_id) WHERE candidates.candidate_id = ?
@@ -54,6 +60,9 @@ class Directory:
 
     owners: Mapping[str, str] = field(default_factory=dict)
     """Whose a pattern is, by slug; what is not named is everybody's."""
+
+    profiles: Mapping[str, str] = field(default_factory=dict)
+    """Whose sessions a Hermes profile holds, where somebody said so."""
 
     @property
     def has_admin_key(self) -> bool:
@@ -81,7 +90,7 @@ class TenantStore:
             StorageError: It cannot be read.
         """
         with self._database.transaction():
-            return _directory(*map(self._database.read, (_TENANTS, _KEYS, _OWNERS)))
+            return _directory(*map(self._database.read, _EVERYTHING))
 
     def create(self, name: str, limits: Limits, now: float) -> IssuedKey:
         """Make a tenant and its first key.
@@ -179,6 +188,7 @@ class TenantStore:
                     "Assign them first: apprentice tenants assign PATTERN TENANT"
                 )
             connection.execute("DELETE FROM tenant_keys WHERE tenant = ?", (name,))
+            connection.execute("DELETE FROM tenant_profiles WHERE tenant = ?", (name,))
             connection.execute("DELETE FROM tenant_usage WHERE tenant = ?", (name,))
             connection.execute("DELETE FROM tenants WHERE name = ?", (name,))
             if connection.execute("SELECT 1 FROM tenants").fetchone() is None:
@@ -204,6 +214,22 @@ class TenantStore:
                 )
             return slug
 
+    def map_profile(self, profile: str, name: str | None) -> None:
+        """Say whose sessions a Hermes profile holds; ``None`` is everybody's.
+
+        What is proposed from then on out of them is that tenant's; older patterns stay.
+
+        Raises:
+            TenantError: There is no such tenant.
+        """
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM tenant_profiles WHERE profile = ?", (profile,))
+            if name is not None:
+                _need(connection, name)
+                connection.execute(
+                    "INSERT INTO tenant_profiles (profile, tenant) VALUES (?, ?)", (profile, name)
+                )
+
     def _replace(
         self, connection: sqlite3.Connection, name: str | None, now: float, grace: float
     ) -> IssuedKey:
@@ -223,6 +249,24 @@ class TenantStore:
         return key
 
 
+def settle_owner(connection: sqlite3.Connection, pattern_id: str, slug: str) -> str | None:
+    """Give a new candidate to the tenant whose requests it was learned from.
+
+    Requests of profiles that are nobody's do not count. Where several tenants ask for
+    the same, the pattern is everybody's.
+
+    Returns:
+        The tenant, or ``None`` for everybody.
+    """
+    tenants = [str(row["tenant"]) for row in connection.execute(_LEARNED_FROM, (pattern_id,))]
+    if len(tenants) != 1:
+        return None
+    connection.execute(
+        "INSERT OR IGNORE INTO pattern_owners (slug, tenant) VALUES (?, ?)", (slug, tenants[0])
+    )
+    return tenants[0]
+
+
 def marker_of(database_path: Path) -> Path:
     """Return the file that says that requests need a key, whatever the database says."""
     return database_path.with_name("tenants.required")
@@ -235,17 +279,21 @@ async def read_directory(database: AsyncDatabase) -> Directory:
         StorageError: It cannot be read, or is damaged.
     """
     # One connection: what is read in between others' commits is corrected a second later.
-    return _directory(*[await database.read(sql) for sql in (_TENANTS, _KEYS, _OWNERS)])
+    return _directory(*[await database.read(sql) for sql in _EVERYTHING])
 
 
 def _directory(
-    tenants: Sequence[sqlite3.Row], keys: Sequence[sqlite3.Row], owners: Sequence[sqlite3.Row]
+    tenants: Sequence[sqlite3.Row],
+    keys: Sequence[sqlite3.Row],
+    owners: Sequence[sqlite3.Row],
+    profiles: Sequence[sqlite3.Row],
 ) -> Directory:
     try:
         return Directory(
             tenants={row["name"]: _tenant(row) for row in tenants},
             keys={row["key_id"]: _key(row) for row in keys},
             owners={str(row["slug"]): str(row["tenant"]) for row in owners},
+            profiles={str(row["profile"]): str(row["tenant"]) for row in profiles},
         )
     except (TenantError, TypeError, ValueError) as error:
         raise StorageError(f"The table of tenants is damaged: {error}") from error

@@ -49,7 +49,7 @@ def list_(as_json: bool = Json) -> None:
         return
     print_table(
         "Tenants",
-        ("tenant", "today", "this month", "limits", "keys", "own patterns", "since"),
+        ("tenant", "today", "this month", "limits", "keys", "own patterns", "profiles", "since"),
         [
             (
                 one.tenant.name,
@@ -58,6 +58,7 @@ def list_(as_json: bool = Json) -> None:
                 "revoked" if one.tenant.revoked_at else _limits(one.tenant.limits),
                 ", ".join(one.keys) or "none",
                 ", ".join(one.patterns) or "-",
+                ", ".join(one.profiles) or "-",
                 day(one.tenant.created_at),
             )
             for one in found
@@ -172,6 +173,21 @@ def assign(
     with opened() as (_, database, _):
         slug = TenantStore(database).assign(pattern, tenant or None)
     typer.echo(f"'{slug}' is seen by {'everybody' if everybody else repr(tenant)} from now on.")
+
+
+@app.command()
+def profile(
+    name: str = typer.Argument(help="A profile of Hermes, such as default."),
+    tenant: str = typer.Argument("", help="The tenant."),
+    everybody: bool = typer.Option(False, "--everybody", help="Instead of one tenant."),
+) -> None:
+    """Say whose sessions a Hermes profile holds: new candidates out of them are that tenant's."""
+    if bool(tenant) == everybody:
+        raise TenantError("Name a tenant, or say --everybody.")
+    with opened() as (_, database, _):
+        TenantStore(database).map_profile(name, tenant or None)
+    whose = "everybody's" if everybody else f"seen by '{tenant}' only"
+    typer.echo(f"New candidates from the sessions of '{name}' are {whose}.")
 
 
 def _show(key: IssuedKey, name: str | None, as_json: bool) -> None:

@@ -5,13 +5,15 @@ from collections.abc import Callable
 
 import pytest
 
+from hermes_apprentice.domain.exchange import Exchange
 from hermes_apprentice.domain.pattern import Candidate
 from hermes_apprentice.domain.tenant import Limits, proves
 from hermes_apprentice.errors import StorageError, TenantError
 from hermes_apprentice.storage.aio import AsyncDatabase
 from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.exchanges import ExchangeStore, StoredExchange
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
-from hermes_apprentice.storage.tenants import TenantStore, marker_of, read_directory
+from hermes_apprentice.storage.tenants import TenantStore, marker_of, read_directory, settle_owner
 
 NOW = 1_790_000_000.0
 LIMITS = Limits(per_minute=60, burst=3, daily_requests=9, monthly_budget=5_000_000)
@@ -188,3 +190,49 @@ def _serve(database: Database, slug: str) -> None:
         connection.execute(
             "INSERT INTO rollouts VALUES (?, 1, 'live', 1.0, 0, 1.0, '', 1.0)", (slug,)
         )
+
+
+@pytest.mark.parametrize(
+    ("profiles", "owner"),
+    [
+        (["default"] * 3, None),
+        (["work"] * 3, "ann"),
+        (["work", "default"], "ann"),
+        (["work", "home"], "ann"),
+        (["work", "shop"], None),
+    ],
+)
+def test_a_candidate_is_the_one_tenants_from_whose_sessions_it_comes(
+    office: TenantStore,
+    database: Database,
+    make_candidate: Callable[..., Candidate],
+    make_exchange: Callable[..., Exchange],
+    profiles: list[str],
+    owner: str | None,
+) -> None:
+    import numpy as np
+
+    for name in ("ann", "bob"):
+        office.create(name, Limits(), NOW)
+    for profile, name in (("work", "ann"), ("home", "ann"), ("shop", "bob")):
+        office.map_profile(profile, name)
+    office.map_profile("default", "bob")
+    office.map_profile("default", None)
+    pattern = make_candidate().pattern
+    exchanges = [
+        make_exchange(f"label this: {number}", profile=profile)
+        for number, profile in enumerate(profiles)
+    ]
+    ExchangeStore(database).upsert(
+        [StoredExchange(exchange=one, user_row=1, answer_row=2) for one in exchanges], NOW
+    )
+    with database.transaction() as connection:
+        store = PatternStore(connection)
+        store.save(
+            StoredPattern(pattern=pattern, embedder="e", centre=np.ones(3, np.float32), radius=0.5),
+            NOW,
+        )
+        store.add_members(pattern.pattern_id, [(one.exchange_id, 0.9) for one in exchanges])
+        assert settle_owner(connection, pattern.pattern_id, pattern.slug) == owner
+    expected = {pattern.slug: owner} if owner else {}
+    assert office.directory().owners == expected
