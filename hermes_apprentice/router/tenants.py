@@ -174,8 +174,7 @@ class Tenants:
         """Read the tables again, and write what was counted."""
         try:
             began = self._ticks()
-            self._adopt(await read_directory(await self._store.database()))
-            self._read_at = began
+            self.adopt(await read_directory(await self._store.database()), began)
             if self.keys_needed:
                 began = self._ticks()
                 await self.quotas.synchronise()
@@ -186,6 +185,31 @@ class Tenants:
             self.keys_needed = self.keys_needed or self._marker.exists()
         else:
             self.problem = self._emptied()
+
+    def adopt(self, directory: Directory, read_at: float | None = None) -> None:
+        """Judge by these tables from now on.
+
+        Args:
+            directory: The tables.
+            read_at: When their reading began, in ticks; now by default.
+        """
+        if directory != self._directory:
+            self._guests = {
+                name: Guest(
+                    name=name,
+                    limits=tenant.limits,
+                    hidden=directory.hidden_from(name),
+                )
+                for name, tenant in directory.tenants.items()
+                if tenant.revoked_at is None
+            }
+            self._buckets = {
+                name: held for name, held in self._buckets.items() if name in self._guests
+            }
+            self._directory = directory
+        self.keys_needed = self._exposed or bool(directory.tenants) or self._marker.exists()
+        self.admin_key_needed = self._exposed or directory.has_admin_key
+        self._read_at = self._ticks() if read_at is None else read_at
 
     def _owner(self, key: str) -> str | None:
         """Return whose key this is: a tenant's name, ``None`` for the operator, else empty."""
@@ -219,24 +243,6 @@ class Tenants:
         if over is None:
             return None
         return spent(over.what, max(1, math.ceil(over.until - self._clock())))
-
-    def _adopt(self, directory: Directory) -> None:
-        if directory != self._directory:
-            self._guests = {
-                name: Guest(
-                    name=name,
-                    limits=tenant.limits,
-                    hidden=directory.hidden_from(name),
-                )
-                for name, tenant in directory.tenants.items()
-                if tenant.revoked_at is None
-            }
-            self._buckets = {
-                name: held for name, held in self._buckets.items() if name in self._guests
-            }
-            self._directory = directory
-        self.keys_needed = self._exposed or bool(directory.tenants) or self._marker.exists()
-        self.admin_key_needed = self._exposed or directory.has_admin_key
 
     def _emptied(self) -> str:
         if self._directory.tenants or not self._marker.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import socket
 import sqlite3
@@ -77,7 +78,7 @@ class Upstream:
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
     found = Upstream()
-    app = web.Application()
+    app = web.Application(client_max_size=50_000_000)
     app.router.add_route("*", "/{path:.*}", found.handle)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
     await runner.setup()
@@ -628,29 +629,35 @@ async def test_other_machines_come_in_with_a_key_only(shared: Settings, upstream
         assert "specialists" in health
 
 
-async def test_a_request_costs_microseconds_with_tenants_and_nothing_without(
+async def test_a_large_request_without_a_key_is_refused_before_it_is_read(
     shared: Settings, upstream: Upstream
 ) -> None:
-    from hermes_apprentice.router.door import Door
+    key = make(shared, "ann")
+    large = json.dumps(body("x" * 3_000_000)).encode()
+    async with sidecar(shared) as running, aiohttp.ClientSession() as session:
+        url = f"{running.url}/v1/chat/completions"
+        for sent, expected in ((None, 401), (key, 200), ("ap-wrong", 401)):
+            headers = {"authorization": f"Bearer {sent}"} if sent else {}
+            async with session.post(url, data=io.BytesIO(large), headers=headers) as response:
+                assert response.status == expected
+                await response.read()
+    assert len(upstream.requests) == 1
 
-    key = make(shared, "ann", Limits(per_minute=10**9, monthly_budget=10**12, daily_tokens=10**12))
-    async with sidecar(shared) as running:
-        scope = {
-            "path": "/v1/chat/completions",
-            "method": "POST",
-            "headers": [
-                (b"host", b"127.0.0.1:8765"),
-                (b"content-type", b"application/json"),
-                (b"user-agent", b"OpenAI/Python 2.0"),
-                (b"authorization", f"Bearer {key}".encode()),
-            ],
-        }
-        door = Door(running.parts.tenants, (), running.parts.metrics.refused)
-        count = 5_000
-        best = float("inf")
-        for _ in range(5):
-            began = time.perf_counter()
-            for _ in range(count):
-                assert door.closed_to(scope) is None
-            best = min(best, (time.perf_counter() - began) / count)
-        assert best < 0.05e-3
+
+async def test_no_log_and_no_note_holds_a_key(
+    shared: Settings, upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = make(shared, "ann")
+    secret = key.rpartition("-")[2]
+    with caplog.at_level(0):
+        async with sidecar(shared) as running:
+            for sent in (key, key[:-1], key + "0"):
+                await ask(running.url, sent)
+                await ask(running.url, sent, path="/v1/nothing", method="GET")
+            _, _, metrics = await ask(running.url, path="/metrics", method="GET")
+            _, _, health = await ask(running.url, path="/healthz", method="GET")
+    assert 'apprentice_refused_total{reason="wrong_key"} 4.0' in metrics
+    everything = caplog.text + metrics + json.dumps(health)
+    assert secret[:20] not in everything
+    for path in shared.home.iterdir():
+        assert secret.encode() not in path.read_bytes()

@@ -1,12 +1,28 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_apprentice.router.door import _key_and_name, _operators_key, from_elsewhere, is_local
+from hermes_apprentice.domain.tenant import Limits, StoredKey, Tenant, new_key
+from hermes_apprentice.errors import StorageError
+from hermes_apprentice.router.door import (
+    GUEST,
+    Door,
+    _key_and_name,
+    _operators_key,
+    from_elsewhere,
+    is_local,
+)
+from hermes_apprentice.router.store import Store
+from hermes_apprentice.router.tenants import Tenants
+from hermes_apprentice.storage.aio import AsyncDatabase
+from hermes_apprentice.storage.tenants import Directory
 
 OURS = ("box.example", "host.docker.internal")
 
@@ -102,3 +118,45 @@ def test_an_operator_may_use_a_browser() -> None:
 )
 def test_what_is_this_machine(name: str, ours: bool) -> None:
     assert is_local(name) is ours
+
+
+PATHS = st.sampled_from(
+    ["/v1/chat/completions", "/v1/models", "/v1/embeddings", "/v1/x", "/metrics", "/healthz", "/"]
+)
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from([b"authorization", b"host", b"origin", b"x-apprentice-tenant", b"cookie"]),
+        st.one_of(
+            st.binary(max_size=100),
+            st.sampled_from([b"localhost", b"127.0.0.1", b"ann", b"Bearer ", b"Basic Og=="]),
+            st.from_regex(rb"Bearer ap-[0-9a-f]{10}-[0-9a-f]{64}", fullmatch=True),
+        ),
+    ),
+    max_size=5,
+)
+
+
+class Silent(Store):
+    """A store that is never asked."""
+
+    async def database(self) -> AsyncDatabase:
+        raise StorageError("this test has no database")
+
+
+@given(PATHS, st.sampled_from(["GET", "POST", "OPTIONS", "DELETE"]), HEADERS)
+def test_whatever_it_sends_nobody_comes_in_without_a_key(
+    path: str, method: str, headers: list[tuple[bytes, bytes]]
+) -> None:
+    tenants = Tenants(Silent(Path("none.db")), exposed=True, marker=Path("none"))
+    key = new_key(lambda count: bytes(count))
+    stored = StoredKey(key_id=key.key_id, tenant="ann", digest=key.digest, created_at=0.0)
+    tenant = Tenant(name="ann", limits=Limits(), created_at=0.0)
+    tenants.adopt(Directory(tenants={"ann": tenant}, keys={key.key_id: stored}))
+    door = Door(tenants, OURS, Counter())
+    scope = {"path": path, "method": method, "headers": headers}
+    assert door.closed_to(scope) is not None
+    assert GUEST not in scope
+    proof = [(b"host", b"localhost"), (b"authorization", b"Bearer " + key.text.encode())]
+    chat: dict[str, Any] = {"path": "/v1/chat/completions", "method": "POST", "headers": proof}
+    assert door.closed_to(chat) is None
+    assert chat[GUEST].name == "ann"
