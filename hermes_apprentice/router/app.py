@@ -153,6 +153,7 @@ class App:
             text = str(error) if isinstance(error, ApprenticeError) else "The sidecar failed."
             await send_json(send, 500, error_body(text, "internal_error", "sidecar_failed"))
         finally:
+            self._door.left(scope)
             self._metrics.in_flight -= 1
 
     def _handler(self, scope: Scope) -> Asgi:

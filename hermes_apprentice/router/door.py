@@ -72,6 +72,12 @@ class Door:
             self._refused[refusal.reason] += 1
         return refusal
 
+    def left(self, scope: Scope) -> None:
+        """Note that a request is done, however it ended."""
+        guest: Guest | None = scope.get(GUEST)
+        if guest is not None:
+            self._tenants.leave(guest)
+
     def _closed_to_tenant(self, scope: Scope) -> Refusal | None:
         headers = scope["headers"]
         if from_elsewhere(headers, self._hosts):
@@ -83,9 +89,9 @@ class Door:
         found = self._tenants.admit(key, named, metered=chat or free)
         if not isinstance(found, Guest):
             return found
+        scope[GUEST] = found
         if not (chat or free or (method == "POST" and path in STATELESS)):
             return NOT_SHARED
-        scope[GUEST] = found
         return None
 
     def _closed_to_operator(self, scope: Scope) -> Refusal | None:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,10 @@ before everybody is refused. A revoked key counts no longer than that."""
 
 LAST_WRITE = 3.0
 """Seconds to write what is left when the sidecar stops."""
+
+UNKNOWN_AT_ONCE = 8
+"""Requests at once for a tenant with a budget or a limit on tokens, until one of its calls has
+shown what they cost."""
 
 _ONE = Use(requests=1)
 _PAID = (Route.UPSTREAM, Route.FALLBACK, Route.AUDIT)
@@ -109,6 +114,8 @@ class Tenants:
         self._read_at = float("-inf")
         self._kept_at = float("-inf")
         self._told: set[str] = set()
+        self._inside: Counter[str] = Counter()
+        self._dearest: dict[str, Use] = {}
 
     def guest(self, name: str) -> Guest | None:
         """Return a tenant as requests see it."""
@@ -140,8 +147,14 @@ class Tenants:
             refusal = self._over(guest, now, metered)
             if refusal is not None:
                 return refusal
+            self._inside[guest.name] += limits.metered
         self.quotas.add(guest.name, _ONE)
         return guest
+
+    def leave(self, guest: Guest) -> None:
+        """Note that a request that was let in is done."""
+        if guest.limits.metered:
+            self._inside[guest.name] -= 1
 
     def admit_operator(self, key: str | None) -> Refusal | None:
         """Return why the admin endpoints stay closed, or ``None``."""
@@ -153,7 +166,12 @@ class Tenants:
         """Count what the upstream charged for a tenant's call."""
         if entry.tenant and entry.route in _PAID:
             tokens = entry.prompt_tokens + entry.completion_tokens
-            self.quotas.add(entry.tenant, Use(tokens=tokens, cost=entry.cost or 0))
+            use = Use(tokens=tokens, cost=entry.cost or 0)
+            self.quotas.add(entry.tenant, use)
+            known = self._dearest.get(entry.tenant, use)
+            self._dearest[entry.tenant] = Use(
+                tokens=max(known.tokens, use.tokens), cost=max(known.cost, use.cost)
+            )
 
     async def run(self) -> None:
         """Renew until cancelled, then write what is left."""
@@ -234,15 +252,21 @@ class Tenants:
         if guest.limits.metered and not metered:
             return NOT_METERED
         periods = self.quotas.periods()
-        over = reached(
-            guest.limits,
-            self.quotas.used(guest.name, periods.day),
-            self.quotas.used(guest.name, periods.month),
-            periods,
-        )
-        if over is None:
+        day = self.quotas.used(guest.name, periods.day)
+        month = self.quotas.used(guest.name, periods.month)
+        over = reached(guest.limits, day, month, periods)
+        if over is not None:
+            return spent(over.what, max(1, math.ceil(over.until - self._clock())))
+        inside = self._inside[guest.name]
+        if not inside:
             return None
-        return spent(over.what, max(1, math.ceil(over.until - self._clock())))
+        # What is under way has no price yet: each is taken to cost what the dearest one did.
+        dearest = self._dearest.get(guest.name)
+        if dearest is None:
+            return too_often(1) if inside >= UNKNOWN_AT_ONCE else None
+        held = Use(tokens=inside * dearest.tokens, cost=inside * dearest.cost)
+        full = reached(guest.limits, day.plus(held), month.plus(held), periods) is not None
+        return too_often(1) if full else None
 
     def _emptied(self) -> str:
         if self._directory.tenants or not self._marker.exists():

@@ -661,3 +661,44 @@ async def test_no_log_and_no_note_holds_a_key(
     assert secret[:20] not in everything
     for path in shared.home.iterdir():
         assert secret.encode() not in path.read_bytes()
+
+
+async def test_many_calls_at_once_do_not_overrun_a_budget(
+    shared: Settings, upstream: Upstream
+) -> None:
+    key = make(shared, "ann", Limits(monthly_budget=4 * COST))
+    async with sidecar(shared) as running:
+        assert (await ask(running.url, key))[0] == 200
+        upstream.hold = asyncio.Event()
+        calls = [asyncio.create_task(ask(running.url, key)) for _ in range(12)]
+        deadline = time.monotonic() + DEADLINE
+        while sum(one.done() for one in calls) < 9:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        assert {one.result()[0] for one in calls if one.done()} == {429}
+        upstream.hold.set()
+        answers = await asyncio.gather(*calls)
+        assert sorted(status for status, _, _ in answers) == [200] * 3 + [429] * 9
+        assert (await ask(running.url, key))[2]["error"]["code"] == "insufficient_quota"
+        assert not +running.parts.tenants._inside
+
+
+async def test_a_call_that_is_given_up_makes_room_again(
+    shared: Settings, upstream: Upstream
+) -> None:
+    key = make(shared, "ann", Limits(monthly_budget=2 * COST))
+    async with sidecar(shared) as running:
+        assert (await ask(running.url, key))[0] == 200
+        upstream.hold = asyncio.Event()
+        given_up = asyncio.create_task(ask(running.url, key))
+        deadline = time.monotonic() + DEADLINE
+        while len(upstream.requests) < 2:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        assert (await ask(running.url, key))[0] == 429
+        given_up.cancel()
+        await asyncio.wait({given_up})
+        upstream.hold.set()
+        while +running.parts.tenants._inside:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)

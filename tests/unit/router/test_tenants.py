@@ -19,7 +19,7 @@ from hermes_apprentice.router.refusals import (
     Refusal,
 )
 from hermes_apprentice.router.store import Store
-from hermes_apprentice.router.tenants import STALE_SECONDS, Guest, Tenants
+from hermes_apprentice.router.tenants import STALE_SECONDS, UNKNOWN_AT_ONCE, Guest, Tenants
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.tenants import TenantStore, marker_of
@@ -193,10 +193,14 @@ async def test_what_the_upstream_charged_counts_and_a_specialists_answer_does_no
         tenants.charge(paid("ann", route=Route.SPECIALIST, cost=0))
         tenants.charge(paid("bob"))
         tenants.charge(paid(""))
-    assert isinstance(admit(tenants, key), Guest)
+    first = admit(tenants, key)
+    assert isinstance(first, Guest)
     tenants.charge(paid("ann"))
     tenants.charge(paid("ann", route=Route.AUDIT, cost=499))
-    assert isinstance(admit(tenants, key), Guest)
+    tenants.leave(first)
+    second = admit(tenants, key)
+    assert isinstance(second, Guest)
+    tenants.leave(second)
     tenants.charge(paid("ann", route=Route.FALLBACK, cost=1, prompt_tokens=0, completion_tokens=0))
     over = admit(tenants, key)
     assert isinstance(over, Refusal)
@@ -289,3 +293,38 @@ async def test_without_tenants_the_database_may_fail(
     await tenants.renew()
     assert tenants.keys_needed
     assert admit(tenants, "ap-x") is UNREADABLE
+
+
+async def test_calls_under_way_are_held_against_a_budget(
+    store: Store, settings: Settings, clock: Clock, office: TenantStore
+) -> None:
+    key = office.create("ann", Limits(monthly_budget=2_500), NOW).text
+    tenants = judge(store, settings, clock)
+    await tenants.renew()
+    unknown = [admit(tenants, key) for _ in range(UNKNOWN_AT_ONCE + 2)]
+    inside = [found for found in unknown if isinstance(found, Guest)]
+    assert len(inside) == UNKNOWN_AT_ONCE
+    for guest in inside:
+        tenants.leave(guest)
+    tenants.charge(paid("ann", cost=400))
+    tenants.charge(paid("ann", cost=100))  # 2,000 are left, and the dearest call cost 400
+    inside = []
+    while isinstance(found := admit(tenants, key), Guest):
+        inside.append(found)
+    assert len(inside) == 5
+    assert isinstance(found, Refusal) and dict(found.headers)[b"retry-after"] == b"1"
+    office.change("ann", {"monthly_budget": 2_900})
+    await tenants.renew()
+    assert isinstance(admit(tenants, key), Guest)
+    assert isinstance(admit(tenants, key), Refusal)
+    tenants.leave(inside.pop())
+    assert isinstance(admit(tenants, key), Guest)
+
+
+async def test_who_has_no_budget_is_not_held_up_by_calls_under_way(
+    store: Store, settings: Settings, clock: Clock, office: TenantStore
+) -> None:
+    key = office.create("ann", Limits(daily_requests=1_000), NOW).text
+    tenants = judge(store, settings, clock)
+    await tenants.renew()
+    assert all(isinstance(admit(tenants, key), Guest) for _ in range(5 * UNKNOWN_AT_ONCE))
