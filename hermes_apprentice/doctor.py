@@ -15,15 +15,18 @@ from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
+from hermes_apprentice.domain.money import dollars
 from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.errors import ApprenticeError
 from hermes_apprentice.ledger.prices import load_prices
+from hermes_apprentice.ledger.tenant_accounts import tenant_accounts
 from hermes_apprentice.observer.profiles import discover_profiles
 from hermes_apprentice.observer.session_db import SessionReader
 from hermes_apprentice.registry.registry import Registry
 from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.tenants import marker_of
 from hermes_apprentice.trainer.environment import find_train_python
 
 _LEAST_FREE = 2_000_000_000
@@ -67,6 +70,7 @@ def examine(settings: Settings, further: Sequence[Check] = ()) -> list[Finding]:
         ("database", _database),
         ("embedder", _embedder),
         ("registry", _registry),
+        ("tenants", _tenants),
         ("prices", _prices),
         ("upstream", _upstream),
         ("sidecar", _sidecar),
@@ -126,6 +130,34 @@ def _registry(settings: Settings) -> Iterator[Finding]:
             except ApprenticeError as error:
                 yield Finding("registry", False, str(error), f"apprentice tick --retry {slug}")
     yield Finding("registry", True, f"{count} versions verified")
+
+
+def _tenants(settings: Settings) -> Iterator[Finding]:
+    marker = marker_of(settings.database_path)
+    with Database(settings.database_path) as database:
+        known = tenant_accounts(database, time.time())
+    if not known:
+        yield Finding(
+            "tenants",
+            not marker.exists(),
+            f"none, but {marker} says that there are: every request is refused"
+            if marker.exists()
+            else "none: this machine only, without a key",
+            "restore the database, or create the tenants again" if marker.exists() else "",
+        )
+        return
+    let_in = [one.tenant.name for one in known if one.keys]
+    yield Finding("tenants", True, f"{len(let_in)} with a key: {', '.join(let_in) or 'nobody'}")
+    for one in known:
+        budget = one.tenant.limits.monthly_budget
+        if one.keys and budget is not None and one.month.cost >= budget:
+            yield Finding(
+                "tenants",
+                False,
+                f"{one.tenant.name} has used up its {dollars(budget)} of this month",
+                f"apprentice tenants limit {one.tenant.name} --budget DOLLARS",
+                optional=True,
+            )
 
 
 def _prices(settings: Settings) -> Iterator[Finding]:

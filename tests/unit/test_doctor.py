@@ -12,11 +12,13 @@ import pytest
 
 from hermes_apprentice.doctor import Finding, examine
 from hermes_apprentice.domain.exchange import Exchange
+from hermes_apprentice.domain.tenant import Limits
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.settings import Settings, UpstreamSettings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchange_records import StoredExchange
 from hermes_apprentice.storage.exchanges import ExchangeStore
+from hermes_apprentice.storage.tenants import TenantStore
 
 
 class Endpoint(HTTPServer):
@@ -132,3 +134,19 @@ def test_requests_from_the_future_mean_that_the_clock_is_behind(
     behind = found(examine(upstream(settings, "http://127.0.0.1:9/v1", "")), "clock")
     assert not behind.ok
     assert "in the future" in behind.found
+
+
+def test_tenants_are_counted_and_a_lost_table_is_seen(settings: Settings) -> None:
+    assert found(examine(settings), "tenants").ok
+    with Database(settings.database_path) as database:
+        office = TenantStore(database)
+        office.create("ann", Limits(monthly_budget=0), 1.0)
+    first, second = [one for one in examine(settings) if one.check == "tenants"]
+    assert first.found == "1 with a key: ann"
+    assert second.optional and "limit ann --budget" in second.advice
+    with Database(settings.database_path) as database:
+        with database.transaction() as connection:
+            connection.execute("DELETE FROM tenant_keys")
+            connection.execute("DELETE FROM tenants")
+    lost = found(examine(settings), "tenants")
+    assert not lost.ok and "tenants.required" in lost.found and lost.advice
