@@ -49,12 +49,14 @@ def scope(key: str) -> dict[str, Any]:
 
 def microseconds(tenants: Tenants, key: str) -> float:
     """Return the time for one request."""
-    door, request, best = Door(tenants, ("box.example",), Counter()), scope(key), float("inf")
+    door, best = Door(tenants, ("box.example",), Counter()), float("inf")
     for _ in range(ROUNDS):
+        request = scope(key)
         began = time.perf_counter()
         for _ in range(COUNT):
             if door.closed_to(request) is not None:
                 raise SystemExit("the key was refused")
+            door.left(request)
         best = min(best, (time.perf_counter() - began) / COUNT)
     return round(best * 1e6, 2)
 
