@@ -111,7 +111,7 @@ class Chat:
             await send_json(send, 400, error_body(text, "invalid_request_error", "invalid_json"))
             return
         model = self._relay.upstream.model_for(call.model)
-        if guest is not None and guest.must_be_priced and not self._books.priced(model):
+        if guest is not None and not guest.may_ask(parsed, priced=self._books.priced(model)):
             self._books.refused(NO_PRICE.status)
             await NO_PRICE(scope, receive, send)
             return

@@ -111,8 +111,8 @@ NO_PRICE = Refusal(
     status=403,
     reason="no_price",
     body=error_body(
-        "Your budget is limited, and the price of this model is not known here; "
-        "name another model, or have it added to prices.toml.",
+        "Your budget is limited, and what this request would cost is not known here: send it "
+        "uncompressed and without paid extras, and name a model that has a price.",
         "invalid_request_error",
         "model_without_price",
     ),

@@ -13,9 +13,10 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hermes_apprentice.domain.accounting import LedgerEntry
 from hermes_apprentice.domain.money import dollars
@@ -53,6 +54,9 @@ UNKNOWN_AT_ONCE = 8
 """Requests at once for a tenant with a budget or a limit on tokens, until one of its calls has
 shown what they cost."""
 
+UNPRICED = frozenset({"models", "plugins", "web_search_options"})
+"""Fields of a request that make it dearer than its model's price: other models, paid extras."""
+
 _ONE = Use(requests=1)
 _PAID = (Route.UPSTREAM, Route.FALLBACK, Route.AUDIT)
 
@@ -72,10 +76,16 @@ class Guest:
     hidden: frozenset[str]
     """Specialists that are somebody else's: for this tenant they do not exist."""
 
-    @property
-    def must_be_priced(self) -> bool:
-        """Whether only models with a known price may be asked."""
-        return self.limits.monthly_budget is not None
+    def may_ask(self, body: Mapping[str, Any], *, priced: bool) -> bool:
+        """Whether what a completion will cost can be counted, where it must be.
+
+        Args:
+            body: The parsed request; empty where it could not be read.
+            priced: Whether the model that it names has a price.
+        """
+        if self.limits.monthly_budget is None:
+            return True
+        return priced and bool(body) and UNPRICED.isdisjoint(body)
 
 
 class Tenants:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import io
 import json
 import socket
@@ -497,8 +498,18 @@ async def test_a_budget_pays_for_nothing_whose_price_nobody_knows(
             async with session.post(url, json=body(model="dear-one"), headers=headers) as response:
                 assert response.status == 403
                 assert (await response.json())["error"]["code"] == "model_without_price"
+            for extra in ({"models": ["dear-one"]}, {"plugins": [{"id": "web"}]}):
+                async with session.post(url, json=body(**extra), headers=headers) as response:
+                    assert response.status == 403
         status, _, answer = await ask(running.url, key, path="/v1/embeddings")
         assert (status, answer["error"]["code"]) == (403, "not_metered")
+    # A model's name that nobody can read is not the configured model's, either.
+    async with sidecar(shared) as running, aiohttp.ClientSession() as session:
+        url = f"{running.url}/v1/chat/completions"
+        packed = gzip.compress(json.dumps(body(model="dear-one")).encode())
+        hidden = {**headers, "content-encoding": "gzip", "content-type": "application/json"}
+        async with session.post(url, data=packed, headers=hidden) as response:
+            assert response.status == 403
     assert len(upstream.requests) == 1
 
 
