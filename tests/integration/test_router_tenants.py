@@ -625,7 +625,13 @@ async def test_other_machines_come_in_with_a_key_only(shared: Settings, upstream
         assert (await ask(far, key, headers={"host": "rebound.example"}))[0] == 403
         assert (await ask(far, key, headers={"origin": "http://page.example"}))[0] == 403
         assert (await ask(far, key, headers={"sec-fetch-site": "cross-site"}))[0] == 403
-        for path in ("/metrics", "/apprentice/explain?text=x", "/anything"):
+        for path in (
+            "/metrics",
+            "/dashboard",
+            "/admin/overview",
+            "/apprentice/explain?text=x",
+            "/anything",
+        ):
             for wrong in (None, key, "sk-x"):
                 status, headers, _ = await ask(far, wrong, path=path, method="GET")
                 assert status == 401
