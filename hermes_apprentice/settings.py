@@ -89,6 +89,9 @@ class GateSettings(_Section):
     target_agreement: float = Field(default=0.95, ge=0, le=1)
     """Agreement that the confidence threshold is chosen for."""
 
+    regression_margin: float = Field(default=0.05, gt=0, lt=1)
+    """Share of a parent's requests by which a merged specialist may at most be worse."""
+
 
 class MatcherSettings(_Section):
     """When a request counts as one of a pattern's."""
@@ -117,6 +120,12 @@ class RolloutSettings(_Section):
 
     audit_share: float = Field(default=0.02, ge=0, le=1)
     """Share of a live specialist's answers that the upstream is asked about as well."""
+
+    proving_share: float = Field(default=0.2, ge=0, le=1)
+    """Share of answers that is audited while a merged specialist proves itself beside its parents."""
+
+    idle_days: float = Field(default=30, gt=0)
+    """Days without a matching request after which a specialist's retirement is proposed."""
 
     deadline_seconds: float = Field(default=2.0, gt=0)
     """Time a specialist has before the upstream is asked instead."""
@@ -189,7 +198,9 @@ class McpSettings(_Section):
     read_only: bool = False
     """Offer only the tools that read."""
 
-    allow_actions: tuple[Literal["dispatch_training", "demote", "rollback"], ...] = ()
+    allow_actions: tuple[
+        Literal["dispatch_training", "propose_merge", "demote", "rollback"], ...
+    ] = ()
     """Tools that act at once instead of asking the operator first."""
 
 

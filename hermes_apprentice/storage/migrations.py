@@ -237,5 +237,16 @@ CREATE INDEX tenant_usage_by_period ON tenant_usage (period);
 CREATE INDEX ledger_by_tenant ON ledger (tenant, at);
 """
 
-MIGRATIONS: tuple[str, ...] = (_LEARNING, _SERVING, _COURIERS, _RAISES, _TENANTS)
+_MERGES = """
+CREATE TABLE merges (
+    merge_id        TEXT PRIMARY KEY,
+    slug            TEXT NOT NULL,
+    state           TEXT NOT NULL,
+    record          TEXT NOT NULL,
+    updated_at      REAL NOT NULL
+);
+ALTER TABLE patterns ADD COLUMN merged_into TEXT REFERENCES patterns;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_LEARNING, _SERVING, _COURIERS, _RAISES, _TENANTS, _MERGES)
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

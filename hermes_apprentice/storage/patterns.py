@@ -90,8 +90,10 @@ class PatternStore:
             raise StorageError(f"The pattern {pattern_id} was proposed and is kept.") from error
 
     def stored(self) -> list[StoredPattern]:
-        """Return every pattern with its place, by id."""
-        rows = self._connection.execute("SELECT * FROM patterns ORDER BY pattern_id")
+        """Return every pattern with its place, by id; those merged into another are left out."""
+        rows = self._connection.execute(
+            "SELECT * FROM patterns WHERE merged_into IS NULL ORDER BY pattern_id"
+        )
         return [
             StoredPattern(
                 pattern=_pattern(row["record"]),
@@ -118,6 +120,45 @@ class PatternStore:
         if row is None:
             raise StorageError(f"There is no pattern {pattern_id}.")
         return _pattern(row["record"])
+
+    def names(self) -> tuple[set[str], set[str]]:
+        """Return the ids and the slugs that are taken, by merged patterns, too."""
+        rows = self._connection.execute("SELECT pattern_id, slug FROM patterns").fetchall()
+        return {row[0] for row in rows}, {row[1] for row in rows}
+
+    def kept(self) -> set[str]:
+        """Return the ids of patterns that were proposed or have a specialist."""
+        rows = self._connection.execute(
+            "SELECT pattern_id FROM candidates UNION SELECT pattern_id FROM specialists"
+        )
+        return {row[0] for row in rows}
+
+    def is_merged(self, pattern_id: str) -> bool:
+        """Tell whether a pattern became part of another."""
+        row = self._connection.execute(
+            "SELECT 1 FROM patterns WHERE pattern_id = ? AND merged_into IS NOT NULL", (pattern_id,)
+        ).fetchone()
+        return row is not None
+
+    def absorb(self, pattern_id: str, parts: Sequence[str]) -> None:
+        """Let a pattern take the place of others, with all that belongs to them now or later."""
+        self._connection.executemany(
+            "UPDATE patterns SET merged_into = ? WHERE pattern_id = ?",
+            [(pattern_id, part) for part in parts],
+        )
+        self.gather()
+
+    def gather(self) -> None:
+        """Move what still counts to a merged pattern to the one that took its place."""
+        while self._connection.execute(
+            """
+            UPDATE pattern_members SET pattern_id =
+                (SELECT merged_into FROM patterns
+                 WHERE patterns.pattern_id = pattern_members.pattern_id)
+            WHERE pattern_id IN (SELECT pattern_id FROM patterns WHERE merged_into IS NOT NULL)
+            """
+        ).rowcount:
+            pass  # a pattern that was merged twice takes two rounds
 
     # --- members --------------------------------------------------------------------------
 
