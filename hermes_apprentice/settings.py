@@ -122,7 +122,7 @@ class RolloutSettings(_Section):
     """Share of a live specialist's answers that the upstream is asked about as well."""
 
     proving_share: float = Field(default=0.2, ge=0, le=1)
-    """Share of answers that is audited while a merged specialist proves itself beside its parents."""
+    """Share of answers that is audited while a merged specialist proves itself."""
 
     idle_days: float = Field(default=30, gt=0)
     """Days without a matching request after which a specialist's retirement is proposed."""
