@@ -216,8 +216,8 @@ def _buttons(nonce: str, answers: Sequence[str]) -> Any:
 
     row = [
         InlineKeyboardButton(word.capitalize(), callback_data=f"{PREFIX}{nonce}:{letter}")
-        for letter, word in _WORDS.items()
-        if word in answers
+        for word in answers
+        for letter in [next(letter for letter, known in _WORDS.items() if known == word)]
     ]
     return InlineKeyboardMarkup([row])
 

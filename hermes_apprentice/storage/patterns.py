@@ -176,6 +176,25 @@ class PatternStore:
         )
         return [row[0] for row in rows]
 
+    def answered_here(self, pattern_id: str) -> set[str]:
+        """Return the members whose answer a specialist gave, and not the upstream.
+
+        Told by the ledger: the same session, and a time within the exchange's; Hermes rounds
+        the times of some platforms to seconds. Calls without Hermes' own name of the session
+        are told by the time alone.
+        """
+        rows = self._connection.execute(
+            """
+            SELECT exchange_id FROM pattern_members JOIN exchanges USING (exchange_id)
+            WHERE pattern_id = ? AND EXISTS
+                (SELECT 1 FROM ledger
+                 WHERE at BETWEEN asked_at - 2 AND answered_at + 2 AND route = 'specialist'
+                   AND (session = session_id OR session LIKE 'fp-%'))
+            """,
+            (pattern_id,),
+        )
+        return {row[0] for row in rows}
+
     def add_members(self, pattern_id: str, members: Iterable[tuple[str, float]]) -> None:
         """Put exchanges into a pattern, out of any other.
 
