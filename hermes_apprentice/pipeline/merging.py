@@ -13,10 +13,12 @@ from dataclasses import replace
 from hermes_apprentice.approvals import changes, desk
 from hermes_apprentice.domain.approval import ProposalState
 from hermes_apprentice.domain.merge import Merge, MergeState
+from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.specialist import Specialist, Stage, Step
 from hermes_apprentice.errors import ReplyError
+from hermes_apprentice.pipeline.pairing import SERVING, close_pairs, is_under_way, look, whole_of
 from hermes_apprentice.pipeline.workshop import Workshop
-from hermes_apprentice.storage.approvals import add_message, find_proposal
+from hermes_apprentice.storage.approvals import add_message, decide_proposal, find_proposal
 from hermes_apprentice.storage.merges import find_merge, list_merges, merge_into, save_merge
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 from hermes_apprentice.storage.rollouts import find_rollout, save_rollout
@@ -84,7 +86,7 @@ def accept(connection: sqlite3.Connection, merge: Merge, run_id: str, who: str, 
     store = PatternStore(connection)
     stored = {one.pattern.pattern_id: one for one in store.stored()}
     known = stored.get(merge.pattern.pattern_id)
-    ids, taken = store.names()
+    _, taken = store.names()
     if known is None and merge.pattern.slug in taken:
         mark = merge.pattern.pattern_id[3:9]
         merge = replace(merge, pattern=replace(merge.pattern, slug=f"merged-{mark}"))
@@ -159,22 +161,27 @@ def present_question(connection: sqlite3.Connection, handle: str) -> str | None:
 
 def _changed(known: Merge, now: Merge) -> bool:
     """Whether a pair that was asked about is another one by now."""
-    if known.state in (MergeState.PROPOSED, MergeState.DONE):
+    if known.state is MergeState.DONE:
         return False
     versions = [(one.left.version, one.right.version) for one in (known, now)]
-    return versions[0] != versions[1] or now.pattern.size >= GROWTH * known.pattern.size
+    grown = now.pattern.size >= GROWTH * known.pattern.size
+    return versions[0] != versions[1] or (grown and known.state is not MergeState.PROPOSED)
 
 
 def _refuse_again(connection: sqlite3.Connection, merge: Merge) -> None:
     known = find_merge(connection, merge.merge_id)
-    if known is not None and known.state is MergeState.ACCEPTED and is_under_way(connection, known):
+    accepted = known is not None and known.state is MergeState.ACCEPTED
+    if known is not None and accepted and is_under_way(connection, known):
         raise ReplyError(f"{merge.merge_id} is under way already.")
     proposal = find_proposal(connection, merge.merge_id)
-    if proposal is not None and proposal.state is ProposalState.OPEN:
+    if proposal is None or proposal.state is not ProposalState.OPEN:
+        return
+    if known is None or _stale(connection, known) is None:
         raise ReplyError(
             f"{merge.merge_id} asks that already; reply: merge {merge.merge_id}, or "
             f"reject {merge.merge_id}"
         )
+    decide_proposal(connection, merge.merge_id, ProposalState.EXPIRED, "clock", merge.updated_at)
 
 
 def _ask(connection: sqlite3.Connection, shop: Workshop, merge: Merge) -> None:
@@ -211,6 +218,8 @@ def _end(
     slug = merge.pattern.slug
     specialist, rollout = find_specialist(connection, slug), find_rollout(connection, slug)
     why = _stale(connection, merge)
+    if specialist is None or (rollout is not None and rollout.version != specialist.version):
+        rollout = None  # of an earlier attempt
     if why is None and rollout is not None:
         if rollout.stage is Stage.LIVE:
             _take_over(connection, merge, whole, now)
@@ -226,14 +235,7 @@ def _end(
         save_merge(connection, replace(merge, state=MergeState.FAILED, updated_at=now))
         return
     if rollout is not None and rollout.stage in SERVING:
-        retired = replace(
-            rollout,
-            stage=Stage.RETIRED,
-            share=0.0,
-            step_started_at=now,
-            reason=f"called off: {why}",
-        )
-        save_rollout(connection, retired, now)
+        _retire(connection, rollout, f"called off: {why}", now)
     reason = f"The merge was called off: {why}."
     save_specialist(
         connection, replace(specialist, step=Step.REJECTED, reason=reason, updated_at=now)
@@ -251,14 +253,15 @@ def _take_over(
     for parent in merge.slugs:
         rollout = find_rollout(connection, parent)
         if rollout is not None:
-            reason = f"merged into '{slug}'"
-            retired = replace(
-                rollout, stage=Stage.RETIRED, share=0.0, step_started_at=now, reason=reason
-            )
-            save_rollout(connection, retired, now)
+            _retire(connection, rollout, f"merged into '{slug}'", now)
     if whole is not None:
         store.save(whole, now)
     store.absorb(pattern_id, [merge.left.pattern.pattern_id, merge.right.pattern.pattern_id])
     save_merge(connection, replace(merge, state=MergeState.DONE, updated_at=now))
     key = f"merge_done:{merge.merge_id}:{now:.3f}"
     add_message(connection, merge.merge_id, key, changes.merge_done(merge), now)
+
+
+def _retire(connection: sqlite3.Connection, rollout: Rollout, reason: str, now: float) -> None:
+    retired = replace(rollout, stage=Stage.RETIRED, share=0.0, step_started_at=now, reason=reason)
+    save_rollout(connection, retired, now)

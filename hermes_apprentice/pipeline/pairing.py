@@ -10,8 +10,9 @@ from itertools import combinations
 
 from hermes_apprentice.detector.batches import View
 from hermes_apprentice.detector.merging import MERGE_COSINE
-from hermes_apprentice.detector.pairs import Part, pair_up
+from hermes_apprentice.detector.pairs import Pair, Part, pair_up
 from hermes_apprentice.domain.merge import Merge, MergeState, Parent, merge_digest
+from hermes_apprentice.domain.pattern import Pattern
 from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Specialist, Stage, Step
 from hermes_apprentice.errors import ReplyError
@@ -53,11 +54,12 @@ def look(shop: Workshop, left: str, right: str, asked_by: str) -> Merge:
             f"'{left}' is for a {one.pattern.kind} and '{right}' for a {other.pattern.kind}; "
             "their answers are of different shapes and stay apart."
         )
-    view = View(
-        shop.database, one.embedder, {}, shop.settings.detector, shop.prices.cost_of, shop.clock()
-    )
-    whole = pair_up(
-        view, *parts, f"pt-{digits[:12]}", taken, known.pattern if known is not None else None
+    whole = _together(
+        shop,
+        (parts[0], parts[1]),
+        f"pt-{digits[:12]}",
+        taken,
+        known.pattern if known is not None else None,
     )
     if whole.stored.pattern.kind is not one.pattern.kind:
         raise ReplyError(
@@ -105,9 +107,7 @@ def _servant(connection: sqlite3.Connection, slug: str) -> Specialist:
         raise ReplyError(f"'{slug}' is {rollout.stage}, so it cannot be merged.")
     for merge in list_merges(connection, MergeState.ACCEPTED):
         if slug in (*merge.slugs, merge.pattern.slug) and is_under_way(connection, merge):
-            raise ReplyError(
-                f"'{slug}' takes part in {merge.merge_id} already; let that end first."
-            )
+            raise ReplyError(f"'{slug}' takes part in {merge.merge_id}; let that end first.")
     return found
 
 
@@ -132,11 +132,11 @@ def close_pairs(shop: Workshop) -> list[tuple[str, str]]:
             except (ReplyError, KeyError):
                 continue
     near = []
-    for (left, one), (right, other) in combinations(serving, 2):
-        if one.embedder != other.embedder or one.pattern.kind is not other.pattern.kind:
+    for (left, here), (right, there) in combinations(serving, 2):
+        if here.embedder != there.embedder or here.pattern.kind is not there.pattern.kind:
             continue
-        cosine = float(one.centre @ other.centre)
-        if cosine >= MERGE_COSINE and one.pattern.kind is not Kind.GENERATOR:
+        cosine = float(here.centre @ there.centre)
+        if cosine >= MERGE_COSINE and here.pattern.kind is not Kind.GENERATOR:
             near.append((cosine, left, right))
     return [(left, right) for _, left, right in sorted(near, reverse=True)[:LOOKS]]
 
@@ -156,10 +156,27 @@ def whole_of(shop: Workshop, merge: Merge) -> StoredPattern | None:
             Part(stored[parent.pattern.pattern_id], store.members(parent.pattern.pattern_id))
             for parent in (merge.left, merge.right)
         ]
-    embedder = parts[0].stored.embedder
-    now = shop.clock()
-    view = View(shop.database, embedder, {}, shop.settings.detector, shop.prices.cost_of, now)
     try:
-        return pair_up(view, *parts, merge.pattern.pattern_id, set(), merge.pattern).stored
-    except ApprenticeError:
+        return _together(
+            shop, (parts[0], parts[1]), merge.pattern.pattern_id, set(), merge.pattern
+        ).stored
+    except ReplyError:
         return None  # no sessions are left to place it by; the next detection will
+
+
+def _together(
+    shop: Workshop,
+    parts: tuple[Part, Part],
+    pattern_id: str,
+    taken: set[str],
+    known: Pattern | None,
+) -> Pair:
+    view = View(
+        shop.database,
+        parts[0].stored.embedder,
+        {},
+        shop.settings.detector,
+        shop.prices.cost_of,
+        shop.clock(),
+    )
+    return pair_up(view, parts[0], parts[1], pattern_id, taken, known)
