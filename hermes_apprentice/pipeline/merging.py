@@ -27,6 +27,9 @@ from hermes_apprentice.storage.specialists import (
     save_specialist,
 )
 
+AGENT = "agent"
+"""Hermes' agent, which does not ask again what was rejected."""
+
 GROWTH = 2.0
 """A declined pair is proposed again by itself when it has this many times the requests."""
 
@@ -39,6 +42,10 @@ def propose(shop: Workshop, left: str, right: str, asked_by: str) -> Merge:
     """
     merge = look(shop, left, right, asked_by)
     with shop.database.transaction() as connection:
+        known = find_merge(connection, merge.merge_id)
+        declined = known is not None and known.state is MergeState.DECLINED
+        if known is not None and declined and asked_by == AGENT and not _changed(known, merge):
+            raise ReplyError(f"The operator rejected {merge.merge_id}; only they can change that.")
         _refuse_again(connection, merge)
         _ask(connection, shop, merge)
     return merge

@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -66,6 +66,9 @@ class Choice:
 
     outcome: MatchOutcome | None = None
     """What the matcher found."""
+
+    heir: Loaded | None = None
+    """A merged specialist that is compared as well."""
 
 
 class Chat:
@@ -136,7 +139,8 @@ class Chat:
                     self._audit(work, choice, answer, raw_headers, parsed)
                 return
             self._shadow.abstained(choice.loaded, answer.reason)
-            route, choice = Route.FALLBACK, Choice(reason=answer.reason, loaded=choice.loaded)
+            route = Route.FALLBACK
+            choice = replace(choice, reason=answer.reason, plan=None)
         await self._pass_on(work, choice, route, raw_headers, parsed, receive, send)
 
     async def _choose(self, work: Work, hidden: frozenset[str]) -> Choice:
@@ -161,14 +165,19 @@ class Chat:
         self._matching.succeeded()
         if outcome.match is None:
             return Choice(reason=outcome.reason, outcome=outcome)
-        found = now.find(outcome.match.slug)
+        found = now.serving(outcome.match.slug, call.session)
         if found is None:
             return Choice(reason="not_served", outcome=outcome)
-        loaded, rollout = found
-        plan = decide(rollout, call.session, work.request_id, self._rollout.audit_share)
+        loaded, share = found.loaded, self._rollout.audit_share
+        if found.proving:
+            # Where a specialist answers, the upstream's answer is the only proof there is.
+            share = max(share, self._rollout.proving_share)
+        plan = decide(found.rollout, call.session, work.request_id, share)
         if plan.answer and not loaded.breaker.allows():
             return Choice(reason="specialist_resting", outcome=outcome)
-        return Choice(reason=plan.reason, loaded=loaded, plan=plan, outcome=outcome)
+        return Choice(
+            reason=plan.reason, loaded=loaded, plan=plan, outcome=outcome, heir=found.heir
+        )
 
     async def _ask(
         self, loaded: Loaded, outcome: MatchOutcome | None, work: Work
@@ -242,18 +251,21 @@ class Chat:
             began=work.began,
             notes=_notes(route, choice.loaded),
             listen=True,
-            keep=beside,
+            keep=beside or choice.heir is not None,
         )
         self._books.passed(work, route, choice.reason, choice.loaded, passage)
-        if beside and choice.loaded is not None and passage.heard is not None:
-            self._shadow.offer(
-                Beside(
-                    loaded=choice.loaded,
-                    request=work.call.request,
-                    encoding=choice.outcome.encoding if choice.outcome is not None else None,
-                    heard=passage.heard,
+        if passage.heard is None:
+            return
+        for loaded in (choice.loaded if beside else None, choice.heir):
+            if loaded is not None:
+                self._shadow.offer(
+                    Beside(
+                        loaded=loaded,
+                        request=work.call.request,
+                        encoding=choice.outcome.encoding if choice.outcome is not None else None,
+                        heard=passage.heard,
+                    )
                 )
-            )
 
     def _audit(
         self,
@@ -276,6 +288,9 @@ class Chat:
                 session=work.call.session,
                 model=work.model,
                 tenant=work.tenant,
+                request=work.call.request,
+                encoding=choice.outcome.encoding if choice.outcome is not None else None,
+                heir=choice.heir,
             )
         )
 

@@ -87,6 +87,15 @@ class Audit:
     tenant: str = ""
     """Who asked; empty while there are no tenants."""
 
+    request: str = ""
+    """What the user typed."""
+
+    encoding: Encoding | None = None
+    """What the embedder saw."""
+
+    heir: Loaded | None = None
+    """A merged specialist that is compared with the same answer."""
+
 
 class Shadow:
     """Makes comparisons in the background."""
@@ -199,6 +208,10 @@ class Shadow:
             self._record(job.loaded, Origin.AUDIT, None, answered=True, reason="no_upstream_answer")
         else:
             self.compare(job.loaded, Origin.AUDIT, job.text, heard)
+            if job.heir is not None:
+                await self._beside(
+                    Beside(loaded=job.heir, request=job.request, encoding=job.encoding, heard=heard)
+                )
 
     def compare(self, loaded: Loaded, origin: Origin, text: str, heard: Heard) -> None:
         """Record whether an answer equals the upstream's.
