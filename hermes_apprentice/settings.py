@@ -89,8 +89,9 @@ class GateSettings(_Section):
     target_agreement: float = Field(default=0.95, ge=0, le=1)
     """Agreement that the confidence threshold is chosen for."""
 
-    regression_margin: float = Field(default=0.05, gt=0, lt=1)
-    """Share of a parent's requests by which a merged specialist may at most be worse."""
+    regression_margin: float = Field(default=0.10, gt=0, lt=1)
+    """Share of a parent's requests that a merged specialist may at most leave unanswered more
+    than it; half of that it may answer wrongly more."""
 
 
 class MatcherSettings(_Section):

@@ -160,7 +160,7 @@ def _parent(parent: Parent) -> str:
 
 def _compatible(merge: Merge) -> str:
     fit = f"{merge.left.fit:.0%} and {merge.right.fit:.0%} of their answers fit that"
-    near = f"their requests are {merge.cosine:.2f} alike"
+    near = f"similarity of their requests {merge.cosine:.2f}"
     if merge.alike:
         return f"Their shapes are compatible: {fit}; {near}."
     return f"Not surely one task: {fit}; {near}."

@@ -157,8 +157,7 @@ def _right(paired: Paired, name: str, settings: GateSettings) -> Check:
     return _judged(
         paired,
         paired_bounds(right.only_new, right.only_old, paired.rows, CONFIDENCE),
-        f"it answers {right.new} rightly where '{name}' answers {right.old}",
-        name,
+        f"Right and sure on the {_requests(paired)} of '{name}': {right.new} against {right.old}",
         settings.regression_margin,
     )
 
@@ -168,17 +167,16 @@ def _wrong(paired: Paired, name: str, settings: GateSettings) -> Check:
     return _judged(
         paired,
         paired_bounds(wrong.only_old, wrong.only_new, paired.rows, CONFIDENCE),
-        f"it answers {wrong.new} wrongly where '{name}' answers {wrong.old}",
-        name,
-        settings.regression_margin,
+        f"Wrong and sure on those of '{name}': {wrong.new} against {wrong.old}",
+        settings.regression_margin / 2,
     )
 
 
-def _judged(paired: Paired, change: Bounds, what: str, name: str, margin: float) -> Check:
+def _judged(paired: Paired, change: Bounds, what: str, margin: float) -> Check:
     """Judge a change for the better (above 0) or for the worse."""
     reason = (
-        f"On {_requests(paired)} of '{name}' {what}: {_points(change.value)} points, at worst "
-        f"{_points(change.low)}; {_points(-margin)} is allowed"
+        f"{what}, {_points(change.value)} points, at worst {_points(change.low)}; "
+        f"{_points(-margin)} is allowed"
     )
     if change.low >= -margin:
         return Check(Outcome.PASSED, f"{reason}.")
@@ -189,7 +187,8 @@ def _judged(paired: Paired, change: Bounds, what: str, name: str, margin: float)
 
 def _requests(paired: Paired) -> str:
     more = paired.rows - paired.tested
-    return f"the {paired.tested} test requests" + (f" and {more} cross-fitted ones" if more else "")
+    crossed = f" and {more} cross-fitted" if more else ""
+    return f"{paired.tested} test{crossed} requests"
 
 
 def _points(share: float) -> str:
