@@ -340,6 +340,10 @@ class Pipeline:
 
     def rollback(self, slug: str, reason: str) -> str:
         """Go back to a specialist's previous version, starting in shadow."""
+        with self.shop.database.transaction() as connection:
+            found = find_specialist(connection, slug)
+            if found is not None and PatternStore(connection).is_merged(found.pattern_id):
+                raise ReplyError(f"'{slug}' was merged into another, which has its requests now.")
         version = self.shop.registry.rollback(slug)
         now = self.shop.clock()
         with self.shop.database.transaction() as connection:

@@ -105,6 +105,8 @@ def _servant(connection: sqlite3.Connection, slug: str) -> Specialist:
         raise ReplyError(f"'{slug}' is not registered ({found.step}), so it cannot be merged.")
     if rollout.stage not in SERVING:
         raise ReplyError(f"'{slug}' is {rollout.stage}, so it cannot be merged.")
+    if PatternStore(connection).is_merged(found.pattern_id):
+        raise ReplyError(f"'{slug}' was merged into another specialist already.")
     for merge in list_merges(connection, MergeState.ACCEPTED):
         if slug in (*merge.slugs, merge.pattern.slug) and is_under_way(connection, merge):
             raise ReplyError(f"'{slug}' takes part in {merge.merge_id}; let that end first.")

@@ -247,6 +247,8 @@ def test_a_merge_from_the_question_to_the_parents_retirement(served: Copy) -> No
         assert told(database) == before
         with pytest.raises(ReplyError, match="belongs to a merge that is over"):
             pipeline.tick(retry="tickets-a")
+        with pytest.raises(ReplyError, match="was merged into another"):
+            pipeline.reply("rollback tickets-a")
 
         # What comes in later belongs to the whole, and to none of the two.
         more = exchanges([("Helpdesk mail. I cannot log in since Monday.", "bug")] * 3, "late")
