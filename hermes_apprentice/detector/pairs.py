@@ -14,7 +14,7 @@ import numpy as np
 from hermes_apprentice.detector.batches import MAX_SAMPLE, View, joined, load
 from hermes_apprentice.detector.clustering import Labels
 from hermes_apprentice.detector.description import described
-from hermes_apprentice.detector.merging import Corpus, Group, united
+from hermes_apprentice.detector.merging import MERGE_COSINE, Corpus, Group, united
 from hermes_apprentice.detector.naming import name
 from hermes_apprentice.domain.pattern import Pattern
 from hermes_apprentice.domain.shape import Shape
@@ -99,6 +99,7 @@ def pair_up(
         )
     size = len(left.members) + len(right.members)
     pattern = described(view, whole, exchanges, known, size)
+    cosine = float(groups[0].centre @ groups[1].centre)
     runs = max(one.stored.pattern.runs_stable for one in (left, right))
     return Pair(
         stored=StoredPattern(
@@ -107,12 +108,13 @@ def pair_up(
             centre=whole.centre,
             radius=whole.radius,
         ),
-        cosine=float(groups[0].centre @ groups[1].centre),
+        cosine=cosine,
         fits=(
             _share(whole.shape, corpus, groups[0].rows),
             _share(whole.shape, corpus, groups[1].rows),
         ),
         alike=left.stored.pattern.kind is right.stored.pattern.kind
+        and cosine >= MERGE_COSINE
         and united(groups[0], groups[1]) is not None,
     )
 
