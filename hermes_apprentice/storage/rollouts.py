@@ -143,8 +143,17 @@ def latest(connection: sqlite3.Connection, slug: str, version: int, limit: int) 
 
 
 def last_asked(connection: sqlite3.Connection, slug: str) -> float | None:
-    """Return when a request last matched a specialist, Unix time; ``None`` if none ever did."""
-    row = connection.execute("SELECT MAX(at) FROM ledger WHERE slug = ?", (slug,)).fetchone()
+    """Return when a request last matched a specialist, Unix time; ``None`` if none ever did.
+
+    One that only runs beside another has comparisons, and no entry in the ledger.
+    """
+    row = connection.execute(
+        """
+        SELECT MAX(at) FROM (SELECT MAX(at) AS at FROM ledger WHERE slug = :slug
+                             UNION ALL SELECT MAX(at) FROM comparisons WHERE slug = :slug)
+        """,
+        {"slug": slug},
+    ).fetchone()
     return None if row[0] is None else float(row[0])
 
 

@@ -34,6 +34,7 @@ from hermes_apprentice.pipeline import Pipeline, open_pipeline
 from hermes_apprentice.pipeline.merging import propose_alike
 from hermes_apprentice.pipeline.steps import in_shadow
 from hermes_apprentice.pipeline.views import SpecialistView
+from hermes_apprentice.router.loading import RegistrySource
 from hermes_apprentice.settings import (
     ApprovalSettings,
     DatasetSettings,
@@ -230,8 +231,17 @@ def test_a_merge_from_the_question_to_the_parents_retirement(served: Copy) -> No
         assert stage_of(database, name) is Stage.SHADOW
         assert set(pipeline.shop.registry.open_matcher().details["specialists"]) == {*merge.slugs}
 
+        # The sidecar reaches it through its parents, whose names are signed.
+        source = RegistrySource(settings)
+        loading = source.load(dict.fromkeys((*merge.slugs, name), 1))
+        assert loading.problems == {}
+        assert loading.specialists[name].parents == merge.slugs
+
         put(database, name, Stage.LIVE)
         assert pipeline.tick().matcher_refitted
+        loading = source.load({name: 1})
+        source.close()
+        assert (set(loading.specialists), loading.problems) == ({name}, {})
         assert {stage_of(database, slug) for slug in merge.slugs} == {Stage.RETIRED}
         assert stage_of(database, name) is Stage.LIVE
         assert set(pipeline.shop.registry.open_matcher().details["specialists"]) == {name}
@@ -554,6 +564,11 @@ def test_a_specialist_that_nobody_asks_is_proposed_for_retirement_once(served: C
                 "INSERT INTO ledger (at, request_id, call_kind, route, slug, model, status) "
                 "VALUES (?, 'r', 'first', 'specialist', 'tickets-a', 'm', 200)",
                 (later - 86_400,),
+            )
+            connection.execute(
+                "INSERT INTO comparisons (slug, version, at, origin, answered) "
+                "VALUES ('tickets-b', 1, ?, 'shadow', 1)",
+                (NOW + 3_600,),
             )
         for at in (later - 2 * 86_400, later, later + 86_400):
             open_pipeline(settings, database, clock=lambda at=at: at).tick()
