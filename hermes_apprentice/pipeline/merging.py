@@ -26,6 +26,7 @@ from hermes_apprentice.storage.specialists import (
     find_specialist,
     save_specialist,
 )
+from hermes_apprentice.storage.tenants import owner_of, pass_on
 
 AGENT = "agent"
 """Hermes' agent, which does not ask again what was rejected."""
@@ -114,6 +115,7 @@ def accept(connection: sqlite3.Connection, merge: Merge, run_id: str, who: str, 
             updated_at=now,
         ),
     )
+    pass_on(connection, merge.left.slug, merge.pattern.slug)
     save_merge(connection, replace(merge, state=MergeState.ACCEPTED, updated_at=now))
     return changes.merge_accepted(merge, who)
 
@@ -215,6 +217,11 @@ def _stale(connection: sqlite3.Connection, merge: Merge) -> str | None:
             return f"'{parent.slug}' is out of service"
         if specialist.version != parent.version:
             return f"'{parent.slug}' has another version now"
+    slugs = set(merge.slugs)
+    if merge.state is MergeState.ACCEPTED:
+        slugs.add(merge.pattern.slug)
+    if len({owner_of(connection, slug) for slug in slugs}) > 1:
+        return "they belong to different tenants now"
     return None
 
 

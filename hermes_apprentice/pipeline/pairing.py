@@ -21,6 +21,7 @@ from hermes_apprentice.storage.merges import find_merge, list_merges
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 from hermes_apprentice.storage.rollouts import find_rollout, tally
 from hermes_apprentice.storage.specialists import find_specialist, list_specialists
+from hermes_apprentice.storage.tenants import owner_of
 
 SERVING = (Stage.SHADOW, Stage.CANARY, Stage.LIVE)
 """Stages in which a specialist may be merged."""
@@ -40,12 +41,18 @@ def look(shop: Workshop, left: str, right: str, asked_by: str) -> Merge:
     with shop.database.transaction() as connection:
         store = PatternStore(connection)
         pair = [_servant(connection, slug) for slug in (left, right)]
+        owners = [owner_of(connection, slug) or "everybody" for slug in (left, right)]
         stored = {one.pattern.pattern_id: one for one in store.stored()}
         parts = [Part(stored[one.pattern_id], store.members(one.pattern_id)) for one in pair]
         counts = [tally(connection, one.slug, one.version or 0) for one in pair]
         merge_id = _handle(connection, digits, (left, right))
         known = find_merge(connection, merge_id)
         _, taken = store.names()
+    if owners[0] != owners[1]:
+        raise ReplyError(
+            f"'{left}' belongs to {owners[0]} and '{right}' to {owners[1]}; what one tenant's "
+            "requests taught must not answer another's, so they stay apart."
+        )
     one, other = (part.stored for part in parts)
     if one.embedder != other.embedder:
         raise ReplyError("The two were placed by different embedders; run 'apprentice detect'.")

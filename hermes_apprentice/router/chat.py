@@ -165,7 +165,7 @@ class Chat:
         self._matching.succeeded()
         if outcome.match is None:
             return Choice(reason=outcome.reason, outcome=outcome)
-        found = now.serving(outcome.match.slug, call.session)
+        found = now.serving(outcome.match.slug, call.session, hidden)
         if found is None:
             return Choice(reason="not_served", outcome=outcome)
         loaded, share = found.loaded, self._rollout.audit_share

@@ -173,7 +173,7 @@ async def explain(
     outcome = await visible_match(matcher, call, hidden)
     if outcome.match is None:
         return upstream(outcome.reason, outcome.nearest)
-    found = now.serving(outcome.match.slug, call.session)
+    found = now.serving(outcome.match.slug, call.session, hidden)
     if found is None:
         return upstream("not_served", outcome.nearest, outcome.match.slug)
     loaded, rollout = found.loaded, found.rollout

@@ -128,8 +128,10 @@ class Snapshot:
             return None
         return loaded, rollout
 
-    def serving(self, slug: str, session: str) -> Serving | None:
-        """Return whose turn it is when a request matched ``slug``.
+    def serving(
+        self, slug: str, session: str, hidden: frozenset[str] = frozenset()
+    ) -> Serving | None:
+        """Return whose turn it is when a request matched ``slug``; never one of ``hidden``.
 
         A merged specialist has no requests of its own before its parents retire. It answers
         those of theirs that fall into its share; of the others it is told the outcome.
@@ -137,7 +139,7 @@ class Snapshot:
         own = self.find(slug)
         for loaded in self.loading.specialists.values():
             found = self.find(loaded.slug) if slug in loaded.parents else None
-            if found is None:
+            if found is None or loaded.slug in hidden:
                 continue
             rollout = found[1]
             proving = rollout.stage is not Stage.LIVE

@@ -245,7 +245,10 @@ CREATE TABLE merges (
     record          TEXT NOT NULL,
     updated_at      REAL NOT NULL
 );
-ALTER TABLE patterns ADD COLUMN merged_into TEXT REFERENCES patterns;
+CREATE TABLE merged_patterns (
+    pattern_id      TEXT PRIMARY KEY REFERENCES patterns,
+    merged_into     TEXT NOT NULL REFERENCES patterns
+);
 """
 
 MIGRATIONS: tuple[str, ...] = (_LEARNING, _SERVING, _COURIERS, _RAISES, _TENANTS, _MERGES)

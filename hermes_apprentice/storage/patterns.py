@@ -92,7 +92,8 @@ class PatternStore:
     def stored(self) -> list[StoredPattern]:
         """Return every pattern with its place, by id; those merged into another are left out."""
         rows = self._connection.execute(
-            "SELECT * FROM patterns WHERE merged_into IS NULL ORDER BY pattern_id"
+            "SELECT * FROM patterns WHERE pattern_id NOT IN "
+            "(SELECT pattern_id FROM merged_patterns) ORDER BY pattern_id"
         )
         return [
             StoredPattern(
@@ -136,15 +137,15 @@ class PatternStore:
     def is_merged(self, pattern_id: str) -> bool:
         """Tell whether a pattern became part of another."""
         row = self._connection.execute(
-            "SELECT 1 FROM patterns WHERE pattern_id = ? AND merged_into IS NOT NULL", (pattern_id,)
+            "SELECT 1 FROM merged_patterns WHERE pattern_id = ?", (pattern_id,)
         ).fetchone()
         return row is not None
 
     def absorb(self, pattern_id: str, parts: Sequence[str]) -> None:
         """Let a pattern take the place of others, with all that belongs to them now or later."""
         self._connection.executemany(
-            "UPDATE patterns SET merged_into = ? WHERE pattern_id = ?",
-            [(pattern_id, part) for part in parts],
+            "INSERT OR REPLACE INTO merged_patterns (pattern_id, merged_into) VALUES (?, ?)",
+            [(part, pattern_id) for part in parts],
         )
         self.gather()
 
@@ -153,9 +154,9 @@ class PatternStore:
         while self._connection.execute(
             """
             UPDATE pattern_members SET pattern_id =
-                (SELECT merged_into FROM patterns
-                 WHERE patterns.pattern_id = pattern_members.pattern_id)
-            WHERE pattern_id IN (SELECT pattern_id FROM patterns WHERE merged_into IS NOT NULL)
+                (SELECT merged_into FROM merged_patterns
+                 WHERE merged_patterns.pattern_id = pattern_members.pattern_id)
+            WHERE pattern_id IN (SELECT pattern_id FROM merged_patterns)
             """
         ).rowcount:
             pass  # a pattern that was merged twice takes two rounds

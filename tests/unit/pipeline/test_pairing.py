@@ -10,23 +10,26 @@ import numpy as np
 import pytest
 
 from hermes_apprentice.domain.exchange import Exchange
-from hermes_apprentice.domain.merge import merge_digest
+from hermes_apprentice.domain.merge import MergeState, merge_digest
 from hermes_apprentice.domain.pattern import Candidate
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Specialist, Stage, Step
+from hermes_apprentice.domain.tenant import Limits
 from hermes_apprentice.errors import ReplyError
 from hermes_apprentice.pipeline import Pipeline
-from hermes_apprentice.pipeline.merging import accept, propose, propose_alike
+from hermes_apprentice.pipeline.merging import accept, propose, propose_alike, settle
 from hermes_apprentice.pipeline.pairing import look
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.approvals import open_proposals
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchanges import ExchangeStore, StoredExchange
+from hermes_apprentice.storage.merges import find_merge
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 from hermes_apprentice.storage.rollouts import save_rollout
 from hermes_apprentice.storage.specialists import find_specialist, save_specialist
+from hermes_apprentice.storage.tenants import TenantStore, owner_of
 
 NOW = 1_790_000_000.0
 LABELS = ("bug", "billing")
@@ -211,3 +214,26 @@ def test_a_declined_pair_is_proposed_again_when_it_has_grown(
     assert propose_alike(shop) == []
     add("left", requests=65)
     assert [one.merge_id for one in propose_alike(shop)] == [merge.merge_id]
+
+
+def test_what_belongs_to_different_tenants_stays_apart(
+    shop: Workshop, add: Callable[..., None]
+) -> None:
+    add("left")
+    add("right")
+    tenants = TenantStore(shop.database)
+    for name in ("ann", "bob"):
+        tenants.create(name, Limits(), NOW)
+    tenants.assign("left", "ann")
+    with pytest.raises(ReplyError, match="'left' belongs to ann and 'right' to everybody"):
+        propose(shop, "left", "right", "cli")
+    tenants.assign("right", "ann")
+    merge = propose(shop, "left", "right", "cli")
+    with shop.database.transaction() as connection:
+        accept(connection, merge, "run-1", "cli", NOW)
+        assert owner_of(connection, merge.pattern.slug) == "ann"
+    tenants.assign("right", "bob")
+    settle(shop)
+    with shop.database.transaction() as connection:
+        found = find_merge(connection, merge.merge_id)
+    assert found is not None and found.state is MergeState.FAILED

@@ -152,6 +152,15 @@ async def test_a_merged_specialist_in_shadow_only_watches_its_parents(
     assert specialists.now.serving("elsewhere", "any") is None
 
 
+async def test_a_merged_specialist_that_is_hidden_from_somebody_never_sees_their_requests(
+    settings: Settings, store: Store
+) -> None:
+    heir = replace(HEIR, stage=Stage.LIVE, share=1.0)
+    specialists, left, _ = await family(settings, store, PARENT, heir)
+    hidden = frozenset({"whole"})
+    assert specialists.now.serving("left", "any", hidden) == (left, PARENT, None, False)
+
+
 async def test_a_merged_specialist_answers_its_share_of_its_parents_sessions(
     settings: Settings, store: Store
 ) -> None:

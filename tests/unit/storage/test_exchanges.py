@@ -107,9 +107,7 @@ def test_a_forgotten_session_leaves_nothing_behind(
     ids = [e.exchange_id for e in [*one, *other]]
     store.save_embeddings("d1", ids, np.ones((6, 2), dtype=np.float32))
     with database.transaction() as connection:
-        connection.execute(
-            "INSERT INTO patterns VALUES ('pt-1', 'p', '{}', 'd1', x'00', 1.0, 0, NULL)"
-        )
+        connection.execute("INSERT INTO patterns VALUES ('pt-1', 'p', '{}', 'd1', x'00', 1.0, 0)")
         connection.executemany(
             "INSERT INTO pattern_members VALUES (?, 'pt-1', 1.0)", [(name,) for name in ids]
         )
