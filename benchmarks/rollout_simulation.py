@@ -56,7 +56,13 @@ from numpy.typing import NDArray
 
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.specialist import Stage
-from hermes_apprentice.router.rollout import DRIFT_WINDOW, Progress, next_rollout, progress
+from hermes_apprentice.router.rollout import (
+    DRIFT_WINDOW,
+    Progress,
+    audit_share,
+    next_rollout,
+    progress,
+)
 from hermes_apprentice.settings import RolloutSettings
 from hermes_apprentice.statistics.sequential import evidence_above, evidence_below
 from hermes_apprentice.storage.rollouts import Seen
@@ -65,6 +71,7 @@ SPECIALISTS = 1_000
 REQUESTS = 10_000
 GAP = 360.0
 RULES = RolloutSettings()
+FIXED = RULES.model_copy(update={"alert_audit_share": RULES.audit_share})
 WINDOW = 50
 WINDOWS = 10
 GOOD = 0.9
@@ -98,9 +105,11 @@ class Specialist:
     audit: Floats
     """Stands for the hash of the request: below the audit share, an answer is audited."""
 
-    def compared(self, start: int, share: float) -> NDArray[np.intp]:
+    def compared(
+        self, start: int, share: float, audited: float = RULES.audit_share
+    ) -> NDArray[np.intp]:
         """Return the requests from ``start`` on that are compared at a share."""
-        found = (self.session[start:] >= share) | (self.audit[start:] < RULES.audit_share)
+        found = (self.session[start:] >= share) | (self.audit[start:] < audited)
         return np.flatnonzero(found) + start
 
 
@@ -124,6 +133,8 @@ class Run:
 
     moves: list[Move]
     comparisons: int
+    shares: list[Move]
+    """Changes of the audit share, ``share`` being the new one."""
 
 
 class Checks:
@@ -144,7 +155,11 @@ class Checks:
         counts = [(one.compared, one.agreed, one.new, one.needed) for one in (whole, seen)]
         close = all(
             math.isclose(one, other, rel_tol=1e-9)
-            for one, other in ((whole.evidence, seen.evidence), (whole.drift, seen.drift))
+            for one, other in (
+                (whole.evidence, seen.evidence),
+                (whole.drift, seen.drift),
+                (whole.against, seen.against),
+            )
         )
         steps = [
             after and (after.stage, after.share)
@@ -163,6 +178,7 @@ def main() -> None:
     checks = Checks(options.seed)
     rules: dict[str, Callable[[Specialist], Run]] = {
         "ours": lambda specialist: ours(specialist, checks),
+        "ours_fixed_audits": lambda specialist: ours(specialist, checks, FIXED),
         "mean_of_50": lambda specialist: windows(specialist, patient=False),
         "mean_of_50_patient": lambda specialist: windows(specialist, patient=True),
     }
@@ -212,7 +228,7 @@ def specialist_of(agreement: Floats, rng: np.random.Generator) -> Specialist:
     return Specialist(agreement=agreement, agrees=answers < agreement, session=session, audit=audit)
 
 
-def ours(specialist: Specialist, checks: Checks) -> Run:
+def ours(specialist: Specialist, checks: Checks, rules: RolloutSettings = RULES) -> Run:
     """Follow the product's rules, looking after every comparison."""
     place = Rollout(
         slug="simulated",
@@ -224,11 +240,13 @@ def ours(specialist: Specialist, checks: Checks) -> Run:
         reason="",
     )
     moves: list[Move] = []
+    shares: list[Move] = []
     requests: list[int] = []
     equal: list[bool] = []
     agreed = new = start = 0
+    audited = rules.audit_share
     while place.stage is not Stage.QUARANTINED:
-        upcoming = specialist.compared(start, place.share)[:CHUNK]
+        upcoming = specialist.compared(start, place.share, audited)[:CHUNK]
         if not len(upcoming):
             break
         answers = specialist.agrees[upcoming]
@@ -249,18 +267,24 @@ def ours(specialist: Specialist, checks: Checks) -> Run:
                 needed=1 / RULES.alpha,
                 lower=math.nan,  # only told to the operator, and slow to find
                 drift=drift,
+                against=evidence_against(agreed, len(equal)),
             )
             now = request * GAP + 1
-            after = next_rollout(place, seen, RULES, now)
+            after = next_rollout(place, seen, rules, now)
             if checks.drawn(after is not None):
                 checks.check(place, seen, history_of(requests, equal), now)
             if after is not None:
                 out = after.stage is Stage.QUARANTINED
                 moves.append(Move(request=request, share=after.share, out=out))
                 place, new = after, 0
+            share = audit_share(place, seen, rules)
+            if share != audited:
+                shares.append(Move(request=request, share=share))
+            if after is not None or share != audited:
+                audited = share
                 break
         start = requests[-1] + 1
-    return Run(moves, len(equal))
+    return Run(moves, len(equal), shares)
 
 
 def history_of(requests: Iterable[int], equal: Iterable[bool]) -> list[Seen]:
@@ -273,6 +297,11 @@ def history_of(requests: Iterable[int], equal: Iterable[bool]) -> list[Seen]:
 @lru_cache(maxsize=1 << 18)
 def evidence(agreed: int, compared: int) -> float:
     return evidence_above(agreed, compared, RULES.target_agreement)
+
+
+@lru_cache(maxsize=1 << 18)
+def evidence_against(agreed: int, compared: int) -> float:
+    return evidence_below(agreed, compared, RULES.target_agreement)
 
 
 @lru_cache(maxsize=1)
@@ -328,13 +357,13 @@ def windows(specialist: Specialist, *, patient: bool) -> Run:
     while True:
         window = specialist.compared(start, step / WINDOWS)[:WINDOW]
         if len(window) < WINDOW:
-            return Run(moves, comparisons)
+            return Run(moves, comparisons, [])
         comparisons += WINDOW
         start = int(window[-1]) + 1
         good = specialist.agrees[window].mean() >= RULES.target_agreement
         if not good and not patient:
             moves.append(Move(request=start - 1, share=0.0, out=True))
-            return Run(moves, comparisons)
+            return Run(moves, comparisons, [])
         following = min(WINDOWS, step + 1) if good else max(0, step - 1)
         if following != step:
             step = following
@@ -357,16 +386,22 @@ def outcome(specialist: Specialist, run: Run) -> Figures:
         last = move.share
         if move.share == 1.0 and live is None:
             live = move.request + 1
+    audited = np.full(REQUESTS, RULES.audit_share)
+    for change in run.shares:
+        audited[change.request + 1 :] = change.share
+    audits = (specialist.session < share) & (specialist.audit < audited)
     served = specialist.session < share
     harm = served & ~specialist.agrees
     falls = int(np.argmax(below)) if not below[0] and below.any() else None
     fell_serving = falls is not None and share[falls] > 0
-    caught = compared = None
+    caught = compared = audits_to_catch = None
     if fell_serving and falls is not None:
         zero = np.flatnonzero(share[falls:] == 0)
         caught = float(zero[0]) if len(zero) else math.inf
-        looked_at = (specialist.session >= share) | (specialist.audit < RULES.audit_share)
-        compared = float(looked_at[falls : falls + zero[0]].sum()) if len(zero) else math.inf
+        until = falls + int(zero[0]) if len(zero) else REQUESTS
+        looked_at = (specialist.session >= share) | audits
+        compared = float(looked_at[falls:until].sum()) if len(zero) else math.inf
+        audits_to_catch = float(audits[falls:until].sum()) if len(zero) else math.inf
     return {
         "begins": float(agreement[0]),
         "steady": float(agreement[0] == agreement[-1]),
@@ -383,6 +418,8 @@ def outcome(specialist: Specialist, run: Run) -> Figures:
         "harm_below": float((harm & below).sum()),
         "caught": caught,
         "compared": compared,
+        "audits_to_catch": audits_to_catch,
+        "audits_above": float((audits & ~below).sum()),
         "comparisons": float(run.comparisons),
     }
 
@@ -395,7 +432,7 @@ def summary(rows: list[Figures]) -> Figures:
     good = begins >= GOOD
     fell = ~np.isnan(column["caught"])
     alarms = column["out"][unchanging].sum()
-    above = column["above"].sum()
+    above, served_above = column["above"].sum(), column["served_above"].sum()
     requests = len(rows) * REQUESTS / 1_000
     return {
         "wrongly_promoted": mean(column["stepped_up_below"][below]),
@@ -408,12 +445,16 @@ def summary(rows: list[Figures]) -> Figures:
         "requests_to_live": median(column["live"][good]),
         "reached_live": mean(column["live"][good] < math.inf),
         "reached_live_any": mean(column["live"] < math.inf),
-        "served": rounded(column["served_above"].sum() / above) if above else None,
+        "served": rounded(served_above / above) if above else None,
         "harm": rounded(column["harm"].sum() / requests),
         "harm_below": rounded(column["harm_below"].sum() / requests),
         "caught": mean(column["caught"][fell] < math.inf),
         "requests_to_catch": median(column["caught"][fell]),
         "comparisons_to_catch": median(column["compared"][fell]),
+        "audits_to_catch": median(column["audits_to_catch"][fell]),
+        "audits_per_1000_served": (
+            rounded(1_000 * column["audits_above"].sum() / served_above) if served_above else None
+        ),
         "comparisons_per_alarm": (
             rounded(column["comparisons"][unchanging].sum() / alarms) if alarms else None
         ),
