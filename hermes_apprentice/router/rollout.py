@@ -182,15 +182,19 @@ def _fall(rollout: Rollout, seen: Progress, settings: RolloutSettings) -> str:
 def notice_of(before: Rollout, after: Rollout) -> Notice | None:
     """Return what the operator is told about a step: only where something starts or ends."""
     name = f"'{after.slug}' version {after.version}"
+    again = (
+        "train it anew, retire it, or put it into shadow again with "
+        f"`apprentice specialists resume {after.slug}`."
+    )
     if after.stage is Stage.QUARANTINED and before.stage is Stage.SHADOW:
         text = (
             f"{name} will not be put into service: {after.reason}. It only ran beside the "
-            "upstream, and none of its answers was sent; train it anew, or retire it."
+            f"upstream, and none of its answers was sent; {again}"
         )
     elif after.stage is Stage.QUARANTINED:
         text = (
             f"{name} was taken out of service: {after.reason}. "
-            "The upstream answers these requests again; train it anew, or retire it."
+            f"The upstream answers these requests again; {again}"
         )
     elif after.stage is Stage.LIVE:
         text = f"{name} is live: {after.reason}. A small share stays audited."
