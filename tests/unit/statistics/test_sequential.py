@@ -65,10 +65,11 @@ def test_evidence_below_is_the_mirror_of_evidence_above(
 def test_at_most_five_percent_are_ever_promoted_at_exactly_the_target() -> None:
     generator = np.random.default_rng(11)
     horizon, people = 1_500, 1_000
-    levels = [
-        next((s for s in range(n + 1) if evidence_above(s, n, 0.8) >= 20), n + 1)
-        for n in range(1, horizon + 1)
-    ]
+    levels, enough = [], 1
+    for trials in range(1, horizon + 1):  # what is enough only grows with the trials
+        while enough <= trials and evidence_above(enough, trials, 0.8) < 20:
+            enough += 1
+        levels.append(enough)
     paths = (generator.random((people, horizon)) < 0.8).cumsum(axis=1)
     ever = (paths >= np.array(levels)).any(axis=1)
     assert 0.01 < ever.mean() <= 0.05
@@ -165,3 +166,17 @@ def test_alarms_of_a_rise_are_as_rare_as_promised() -> None:
                 break
         waited.append(len(events))
     assert np.mean(waited) >= 500
+
+
+@given(events=st.lists(st.booleans(), max_size=80), rate=st.floats(0.01, 0.9))
+def test_the_evidence_of_a_rise_is_the_sum_over_all_beginnings(
+    events: list[bool], rate: float
+) -> None:
+    beginnings = [events[start:] for start in range(len(events))]
+    expected = sum(evidence_above(sum(one), len(one), rate) for one in beginnings)
+    assert rise_evidence(events, rate, 100) == pytest.approx(expected, rel=1e-9)
+
+
+def test_overwhelming_evidence_of_a_rise_is_infinite_and_no_error() -> None:
+    assert rise_evidence([True] * 900, 0.01, 900) == math.inf
+    assert rise_evidence([False] * 9_000, 0.9, 9_000) >= 0
