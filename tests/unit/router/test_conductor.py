@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from hermes_apprentice.domain.accounting import Attempt, Comparison, Origin, Repeat
-from hermes_apprentice.domain.routing import Rollout
+from hermes_apprentice.domain.accounting import Attempt, Comparison, LedgerEntry, Origin, Repeat
+from hermes_apprentice.domain.routing import CallKind, Rollout, Route
 from hermes_apprentice.domain.shape import Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.router.conductor import Conductor
+from hermes_apprentice.router.guards import SETTLED
 from hermes_apprentice.router.specialists import Loaded, Specialists
 from hermes_apprentice.router.store import Store
 from hermes_apprentice.settings import RolloutSettings, Settings
@@ -241,3 +242,52 @@ async def test_how_often_the_upstream_agrees_with_itself_is_shown_and_moves_noth
     assert (figures.asked, figures.compared, figures.agreed) == (4, 3, 1)
     assert standing.target == RULES.target_agreement
     assert "1 of 3" in standing.in_words()[1]
+
+
+async def test_answers_that_users_turn_down_take_a_specialist_out(
+    rig: Rig, database: Database
+) -> None:
+    live = replace(SHADOW, stage=Stage.LIVE, share=1.0)
+    with database.transaction() as connection:
+        save_rollout(connection, live, START)
+    await rig.specialists.refresh()
+
+    async def answered(route: Route, first: int, count: int, corrected: bool) -> None:
+        entries = [
+            LedgerEntry(
+                at=START + 60 * number,
+                request_id=f"r{number}",
+                session=f"s{number}",
+                call_kind=CallKind.FIRST,
+                route=route,
+                model="big-one",
+                status=200,
+                slug="label-ticket",
+                version=1,
+            )
+            for number in range(first, first + count)
+        ]
+        await append(await rig.store.database(), entries, [])
+        with database.transaction() as connection:
+            connection.executemany(
+                """
+                INSERT INTO exchanges (exchange_id, profile, session_id, source, turn_index,
+                    request, answer, model, asked_at, answered_at, context_chars, input_tokens,
+                    output_tokens, corrected, user_row, observed_at)
+                VALUES (?, 'default', ?, 'cli', 0, 'q', 'a', 'big-one', ?, ?, 0, 0, 0, ?, 1, 0)
+                """,
+                [(one.request_id, one.session, one.at, one.at, corrected) for one in entries],
+            )
+
+    await answered(Route.UPSTREAM, 0, 60, corrected=False)
+    await answered(Route.SPECIALIST, 60, 20, corrected=False)
+    rig.now = START + 60 * 80 + SETTLED
+    assert not await rig.conductor.step()
+    await answered(Route.SPECIALIST, 80, 10, corrected=True)
+    rig.now += 60
+    assert not await rig.conductor.step()  # users may still say more about the latest
+    rig.now += 600
+    assert await rig.conductor.step()
+    stored = rig.stored()
+    assert stored is not None and stored.stage is Stage.QUARANTINED
+    assert "answers were corrected, more than the upstream's" in stored.reason
