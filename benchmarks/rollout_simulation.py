@@ -6,7 +6,8 @@ the router would: beside the upstream on every request it does not answer, and o
 of those it does. Abstentions and failures do not occur. All rules meet the same requests.
 
 Rules: ``ours`` is the product's `next_rollout` with the default settings, asked one second after
-every comparison. ``mean_of_50`` takes one of ten equal steps to full traffic with each window of
+every comparison; ``ours_fixed_audits`` the same without closer audits while there is evidence of a
+fall. ``mean_of_50`` takes one of ten equal steps to full traffic with each window of
 50 new comparisons whose mean reaches the target, and takes the specialist out at the first that
 does not; ``mean_of_50_patient`` goes one step back instead. Both go on with windows of audits.
 
@@ -23,9 +24,10 @@ if most never arrive), ``reached_live`` their share and ``reached_live_any`` tha
 ``requests_to_first_step``, median of all, each with a comparison; ``served``, share of requests
 answered while above the target; ``harm``, answers served per 1,000 requests that differ from the
 upstream's, ``harm_below`` those given at or below the target; ``caught``, of those that fell while
-answering requests, the share that stopped answering, with the medians ``requests_to_catch`` and
-``comparisons_to_catch`` from the fall on; ``comparisons_per_alarm``, all comparisons of steady
-specialists over their quarantines.
+answering requests, the share that stopped answering, with the medians ``requests_to_catch``,
+``comparisons_to_catch`` and, as far as they were paid for, ``audits_to_catch`` from the fall on;
+``audits_per_1000_served``, audits per 1,000 answers given while above the target;
+``comparisons_per_alarm``, all comparisons of steady specialists over their quarantines.
 
 Draws scatter around the promise (1,000 of them by 0.007), so ``exactly_0.80`` also has ``computed``
 for ``ours``: the chance, without drawing anything, that a specialist at the target would show
@@ -57,7 +59,10 @@ from numpy.typing import NDArray
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.router.rollout import (
+    ALERT,
     DRIFT_WINDOW,
+    RUN_LENGTH,
+    SHADOW_ALPHA,
     Progress,
     audit_share,
     next_rollout,
@@ -252,13 +257,18 @@ def ours(specialist: Specialist, checks: Checks, rules: RolloutSettings = RULES)
         answers = specialist.agrees[upcoming]
         before = np.array(equal[-(DRIFT_WINDOW - 1) :], dtype=bool)
         after = None
-        for request, one, drift in zip(
-            upcoming.tolist(), answers.tolist(), drifts(before, answers), strict=True
+        course = drifts(before, answers)
+        looked_at = moments(place, audited, agreed, len(equal), answers, course, rules)
+        for request, one, drift, look in zip(
+            upcoming.tolist(), answers.tolist(), course, looked_at, strict=True
         ):
+            drawn = checks.drawn(look)
             requests.append(request)
             equal.append(one)
             agreed += one
             new += 1
+            if not (look or drawn):
+                continue
             seen = Progress(
                 compared=len(equal),
                 agreed=agreed,
@@ -271,7 +281,7 @@ def ours(specialist: Specialist, checks: Checks, rules: RolloutSettings = RULES)
             )
             now = request * GAP + 1
             after = next_rollout(place, seen, rules, now)
-            if checks.drawn(after is not None):
+            if drawn:
                 checks.check(place, seen, history_of(requests, equal), now)
             if after is not None:
                 out = after.stage is Stage.QUARANTINED
@@ -285,6 +295,48 @@ def ours(specialist: Specialist, checks: Checks, rules: RolloutSettings = RULES)
                 break
         start = requests[-1] + 1
     return Run(moves, len(equal), shares)
+
+
+def moments(
+    place: Rollout,
+    audited: float,
+    agreed: int,
+    compared: int,
+    answers: Bools,
+    course: list[float],
+    rules: RolloutSettings,
+) -> list[bool]:
+    """Return at which of the next comparisons the rules could change anything.
+
+    Only saves time: between them the evidence is on the near side of every limit.
+    """
+    drift = np.array(course)
+    doubtful = (drift >= ALERT) != (audited > rules.audit_share)
+    found = (drift >= RUN_LENGTH) | (doubtful & (rules.alert_audit_share > rules.audit_share))
+    if place.stage is not Stage.LIVE:
+        enough, few = limits()
+        trials = compared + np.arange(1, len(answers) + 1)
+        successes = agreed + np.cumsum(answers)
+        found = (drift >= RUN_LENGTH) | (successes >= enough[trials]) | (successes <= few[trials])
+    listed: list[bool] = found.tolist()
+    return listed
+
+
+@lru_cache(maxsize=1)
+def limits() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the fewest agreements that show enough, and the most that show too little.
+
+    Both by the number of comparisons.
+    """
+    enough, few = np.zeros((2, REQUESTS + 1), dtype=np.intp)
+    most, least = 0, -1
+    for trials in range(REQUESTS + 1):
+        while most <= trials and evidence(most, trials) < 1 / RULES.alpha:
+            most += 1
+        while least + 1 <= trials and evidence_against(least + 1, trials) >= 1 / SHADOW_ALPHA:
+            least += 1
+        enough[trials], few[trials] = most, least
+    return enough, few
 
 
 def history_of(requests: Iterable[int], equal: Iterable[bool]) -> list[Seen]:
