@@ -13,7 +13,8 @@ does not; ``mean_of_50_patient`` goes one step back instead. Both go on with win
 
 Cases of 1,000 specialists: ``all`` (agreement uniform from 0.5 to 0.99, every fifth drifting),
 ``exactly_0.80``, ``0.85``, ``0.95``, and ``drifting`` (from 0.85 to 0.99 down to 0.5 to 0.75). A
-fall begins between requests 50 and 5,000 (log-uniform) and takes up to 1,000 requests.
+fall begins between requests 50 and 5,000 (log-uniform) and takes up to 1,000 requests. And
+``live_at_0.80``: live from the start and exactly at the target, for the detector's run length.
 
 Figures: ``wrongly_promoted``, share with a step up at a moment of agreement at or below the target,
 among those that have such a moment; ``wrongly_promoted_steady``, the same among those that do not
@@ -179,6 +180,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="not needed: everything is simulated")
     parser.add_argument("--json", action="store_true", help="print only the JSON line")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--case", action="append", help="only this case; may be repeated")
     options = parser.parse_args()
     checks = Checks(options.seed)
     rules: dict[str, Callable[[Specialist], Run]] = {
@@ -196,6 +198,8 @@ def main() -> None:
     }
     figures: dict[str, Any] = {}
     for case, (name, make) in enumerate(cases.items()):
+        if options.case and name not in options.case:
+            continue
         seen: dict[str, list[Figures]] = {rule: [] for rule in rules}
         for number in range(SPECIALISTS):
             specialist = make(number, np.random.default_rng([options.seed, case, number]))
@@ -205,9 +209,34 @@ def main() -> None:
         if not options.json:
             for rule, values in figures[name].items():
                 print(name, rule, values, file=sys.stderr)
-    figures["exactly_0.80"]["ours"]["computed"] = rounded(chance_at_target())
+    if "exactly_0.80" in figures:
+        figures["exactly_0.80"]["ours"]["computed"] = rounded(chance_at_target())
+    if not options.case or "live_at_0.80" in options.case:
+        figures["live_at_0.80"] = {
+            "ours": run_length(RULES, options.seed, checks),
+            "ours_fixed_audits": run_length(FIXED, options.seed, checks),
+        }
     figures["checked_against_product"] = checks.made
     print(json.dumps(figures))
+
+
+def run_length(rules: RolloutSettings, seed: int, checks: Checks) -> Figures:
+    """Return what befalls specialists that are live, and agree exactly as often as they must.
+
+    Their run length is the mean number of comparisons up to an alarm. Cut off at ``REQUESTS``, it
+    is estimated as all comparisons over all alarms.
+    """
+    compared = alarms = requests = 0.0
+    for number in range(SPECIALISTS):
+        specialist = steady(RULES.target_agreement, np.random.default_rng([seed, 99, number]))
+        run = ours(specialist, checks, rules, Stage.LIVE)
+        compared += run.comparisons
+        alarms += len(run.moves)
+        requests += run.moves[-1].request + 1 if run.moves else REQUESTS
+    return {
+        "comparisons_per_alarm": rounded(compared / alarms) if alarms else None,
+        "audits_per_1000_served": rounded(1_000 * compared / requests),
+    }
 
 
 def mixed(number: int, rng: np.random.Generator) -> Specialist:
@@ -233,13 +262,18 @@ def specialist_of(agreement: Floats, rng: np.random.Generator) -> Specialist:
     return Specialist(agreement=agreement, agrees=answers < agreement, session=session, audit=audit)
 
 
-def ours(specialist: Specialist, checks: Checks, rules: RolloutSettings = RULES) -> Run:
+def ours(
+    specialist: Specialist,
+    checks: Checks,
+    rules: RolloutSettings = RULES,
+    stage: Stage = Stage.SHADOW,
+) -> Run:
     """Follow the product's rules, looking after every comparison."""
     place = Rollout(
         slug="simulated",
         version=1,
-        stage=Stage.SHADOW,
-        share=0.0,
+        stage=stage,
+        share=1.0 if stage is Stage.LIVE else 0.0,
         held=False,
         step_started_at=0.0,
         reason="",
