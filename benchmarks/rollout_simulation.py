@@ -6,13 +6,15 @@ the router would: beside the upstream on every request it does not answer, and o
 of those it does. Abstentions and failures do not occur. All rules meet the same requests.
 
 Rules: ``ours`` is the product's `next_rollout` with the default settings, asked one second after
-every comparison. ``mean_of_50`` takes one of ten equal steps to full traffic with each window of
+every comparison; ``ours_fixed_audits`` the same without closer audits while there is evidence of a
+fall. ``mean_of_50`` takes one of ten equal steps to full traffic with each window of
 50 new comparisons whose mean reaches the target, and takes the specialist out at the first that
 does not; ``mean_of_50_patient`` goes one step back instead. Both go on with windows of audits.
 
 Cases of 1,000 specialists: ``all`` (agreement uniform from 0.5 to 0.99, every fifth drifting),
 ``exactly_0.80``, ``0.85``, ``0.95``, and ``drifting`` (from 0.85 to 0.99 down to 0.5 to 0.75). A
-fall begins between requests 50 and 5,000 (log-uniform) and takes up to 1,000 requests.
+fall begins between requests 50 and 5,000 (log-uniform) and takes up to 1,000 requests. And
+``live_at_0.80``: live from the start and exactly at the target, for the detector's run length.
 
 Figures: ``wrongly_promoted``, share with a step up at a moment of agreement at or below the target,
 among those that have such a moment; ``wrongly_promoted_steady``, the same among those that do not
@@ -23,9 +25,10 @@ if most never arrive), ``reached_live`` their share and ``reached_live_any`` tha
 ``requests_to_first_step``, median of all, each with a comparison; ``served``, share of requests
 answered while above the target; ``harm``, answers served per 1,000 requests that differ from the
 upstream's, ``harm_below`` those given at or below the target; ``caught``, of those that fell while
-answering requests, the share that stopped answering, with the medians ``requests_to_catch`` and
-``comparisons_to_catch`` from the fall on; ``comparisons_per_alarm``, all comparisons of steady
-specialists over their quarantines.
+answering requests, the share that stopped answering, with the medians ``requests_to_catch``,
+``comparisons_to_catch`` and, as far as they were paid for, ``audits_to_catch`` from the fall on;
+``audits_per_1000_served``, audits per 1,000 answers given while above the target;
+``comparisons_per_alarm``, all comparisons of steady specialists over their quarantines.
 
 Draws scatter around the promise (1,000 of them by 0.007), so ``exactly_0.80`` also has ``computed``
 for ``ours``: the chance, without drawing anything, that a specialist at the target would show
@@ -56,7 +59,16 @@ from numpy.typing import NDArray
 
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.specialist import Stage
-from hermes_apprentice.router.rollout import DRIFT_WINDOW, Progress, next_rollout, progress
+from hermes_apprentice.router.rollout import (
+    ALERT,
+    DRIFT_WINDOW,
+    RUN_LENGTH,
+    SHADOW_ALPHA,
+    Progress,
+    audit_share,
+    next_rollout,
+    progress,
+)
 from hermes_apprentice.settings import RolloutSettings
 from hermes_apprentice.statistics.sequential import evidence_above, evidence_below
 from hermes_apprentice.storage.rollouts import Seen
@@ -65,6 +77,7 @@ SPECIALISTS = 1_000
 REQUESTS = 10_000
 GAP = 360.0
 RULES = RolloutSettings()
+FIXED = RULES.model_copy(update={"alert_audit_share": RULES.audit_share})
 WINDOW = 50
 WINDOWS = 10
 GOOD = 0.9
@@ -98,9 +111,11 @@ class Specialist:
     audit: Floats
     """Stands for the hash of the request: below the audit share, an answer is audited."""
 
-    def compared(self, start: int, share: float) -> NDArray[np.intp]:
+    def compared(
+        self, start: int, share: float, audited: float = RULES.audit_share
+    ) -> NDArray[np.intp]:
         """Return the requests from ``start`` on that are compared at a share."""
-        found = (self.session[start:] >= share) | (self.audit[start:] < RULES.audit_share)
+        found = (self.session[start:] >= share) | (self.audit[start:] < audited)
         return np.flatnonzero(found) + start
 
 
@@ -124,6 +139,8 @@ class Run:
 
     moves: list[Move]
     comparisons: int
+    shares: list[Move]
+    """Changes of the audit share, ``share`` being the new one."""
 
 
 class Checks:
@@ -144,7 +161,11 @@ class Checks:
         counts = [(one.compared, one.agreed, one.new, one.needed) for one in (whole, seen)]
         close = all(
             math.isclose(one, other, rel_tol=1e-9)
-            for one, other in ((whole.evidence, seen.evidence), (whole.drift, seen.drift))
+            for one, other in (
+                (whole.evidence, seen.evidence),
+                (whole.drift, seen.drift),
+                (whole.against, seen.against),
+            )
         )
         steps = [
             after and (after.stage, after.share)
@@ -159,10 +180,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="not needed: everything is simulated")
     parser.add_argument("--json", action="store_true", help="print only the JSON line")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--case", action="append", help="only this case; may be repeated")
     options = parser.parse_args()
     checks = Checks(options.seed)
     rules: dict[str, Callable[[Specialist], Run]] = {
         "ours": lambda specialist: ours(specialist, checks),
+        "ours_fixed_audits": lambda specialist: ours(specialist, checks, FIXED),
         "mean_of_50": lambda specialist: windows(specialist, patient=False),
         "mean_of_50_patient": lambda specialist: windows(specialist, patient=True),
     }
@@ -175,6 +198,8 @@ def main() -> None:
     }
     figures: dict[str, Any] = {}
     for case, (name, make) in enumerate(cases.items()):
+        if options.case and name not in options.case:
+            continue
         seen: dict[str, list[Figures]] = {rule: [] for rule in rules}
         for number in range(SPECIALISTS):
             specialist = make(number, np.random.default_rng([options.seed, case, number]))
@@ -184,9 +209,34 @@ def main() -> None:
         if not options.json:
             for rule, values in figures[name].items():
                 print(name, rule, values, file=sys.stderr)
-    figures["exactly_0.80"]["ours"]["computed"] = rounded(chance_at_target())
+    if "exactly_0.80" in figures:
+        figures["exactly_0.80"]["ours"]["computed"] = rounded(chance_at_target())
+    if not options.case or "live_at_0.80" in options.case:
+        figures["live_at_0.80"] = {
+            "ours": run_length(RULES, options.seed, checks),
+            "ours_fixed_audits": run_length(FIXED, options.seed, checks),
+        }
     figures["checked_against_product"] = checks.made
     print(json.dumps(figures))
+
+
+def run_length(rules: RolloutSettings, seed: int, checks: Checks) -> Figures:
+    """Return what befalls specialists that are live, and agree exactly as often as they must.
+
+    Their run length is the mean number of comparisons up to an alarm. Cut off at ``REQUESTS``, it
+    is estimated as all comparisons over all alarms.
+    """
+    compared = alarms = requests = 0.0
+    for number in range(SPECIALISTS):
+        specialist = steady(RULES.target_agreement, np.random.default_rng([seed, 99, number]))
+        run = ours(specialist, checks, rules, Stage.LIVE)
+        compared += run.comparisons
+        alarms += len(run.moves)
+        requests += run.moves[-1].request + 1 if run.moves else REQUESTS
+    return {
+        "comparisons_per_alarm": rounded(compared / alarms) if alarms else None,
+        "audits_per_1000_served": rounded(1_000 * compared / requests),
+    }
 
 
 def mixed(number: int, rng: np.random.Generator) -> Specialist:
@@ -212,35 +262,47 @@ def specialist_of(agreement: Floats, rng: np.random.Generator) -> Specialist:
     return Specialist(agreement=agreement, agrees=answers < agreement, session=session, audit=audit)
 
 
-def ours(specialist: Specialist, checks: Checks) -> Run:
+def ours(
+    specialist: Specialist,
+    checks: Checks,
+    rules: RolloutSettings = RULES,
+    stage: Stage = Stage.SHADOW,
+) -> Run:
     """Follow the product's rules, looking after every comparison."""
     place = Rollout(
         slug="simulated",
         version=1,
-        stage=Stage.SHADOW,
-        share=0.0,
+        stage=stage,
+        share=1.0 if stage is Stage.LIVE else 0.0,
         held=False,
         step_started_at=0.0,
         reason="",
     )
     moves: list[Move] = []
+    shares: list[Move] = []
     requests: list[int] = []
     equal: list[bool] = []
     agreed = new = start = 0
+    audited = rules.audit_share
     while place.stage is not Stage.QUARANTINED:
-        upcoming = specialist.compared(start, place.share)[:CHUNK]
+        upcoming = specialist.compared(start, place.share, audited)[:CHUNK]
         if not len(upcoming):
             break
         answers = specialist.agrees[upcoming]
         before = np.array(equal[-(DRIFT_WINDOW - 1) :], dtype=bool)
         after = None
-        for request, one, drift in zip(
-            upcoming.tolist(), answers.tolist(), drifts(before, answers), strict=True
+        course = drifts(before, answers)
+        looked_at = moments(place, audited, agreed, len(equal), answers, course, rules)
+        for request, one, drift, look in zip(
+            upcoming.tolist(), answers.tolist(), course, looked_at, strict=True
         ):
+            drawn = checks.drawn(look)
             requests.append(request)
             equal.append(one)
             agreed += one
             new += 1
+            if not (look or drawn):
+                continue
             seen = Progress(
                 compared=len(equal),
                 agreed=agreed,
@@ -249,18 +311,66 @@ def ours(specialist: Specialist, checks: Checks) -> Run:
                 needed=1 / RULES.alpha,
                 lower=math.nan,  # only told to the operator, and slow to find
                 drift=drift,
+                against=evidence_against(agreed, len(equal)),
             )
             now = request * GAP + 1
-            after = next_rollout(place, seen, RULES, now)
-            if checks.drawn(after is not None):
+            after = next_rollout(place, seen, rules, now)
+            if drawn:
                 checks.check(place, seen, history_of(requests, equal), now)
             if after is not None:
                 out = after.stage is Stage.QUARANTINED
                 moves.append(Move(request=request, share=after.share, out=out))
                 place, new = after, 0
+            share = audit_share(place, seen, rules)
+            if share != audited:
+                shares.append(Move(request=request, share=share))
+            if after is not None or share != audited:
+                audited = share
                 break
         start = requests[-1] + 1
-    return Run(moves, len(equal))
+    return Run(moves, len(equal), shares)
+
+
+def moments(
+    place: Rollout,
+    audited: float,
+    agreed: int,
+    compared: int,
+    answers: Bools,
+    course: list[float],
+    rules: RolloutSettings,
+) -> list[bool]:
+    """Return at which of the next comparisons the rules could change anything.
+
+    Only saves time: between them the evidence is on the near side of every limit.
+    """
+    drift = np.array(course)
+    doubtful = (drift >= ALERT) != (audited > rules.audit_share)
+    found = (drift >= RUN_LENGTH) | (doubtful & (rules.alert_audit_share > rules.audit_share))
+    if place.stage is not Stage.LIVE:
+        enough, few = limits()
+        trials = compared + np.arange(1, len(answers) + 1)
+        successes = agreed + np.cumsum(answers)
+        found = (drift >= RUN_LENGTH) | (successes >= enough[trials]) | (successes <= few[trials])
+    listed: list[bool] = found.tolist()
+    return listed
+
+
+@lru_cache(maxsize=1)
+def limits() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the fewest agreements that show enough, and the most that show too little.
+
+    Both by the number of comparisons.
+    """
+    enough, few = np.zeros((2, REQUESTS + 1), dtype=np.intp)
+    most, least = 0, -1
+    for trials in range(REQUESTS + 1):
+        while most <= trials and evidence(most, trials) < 1 / RULES.alpha:
+            most += 1
+        while least + 1 <= trials and evidence_against(least + 1, trials) >= 1 / SHADOW_ALPHA:
+            least += 1
+        enough[trials], few[trials] = most, least
+    return enough, few
 
 
 def history_of(requests: Iterable[int], equal: Iterable[bool]) -> list[Seen]:
@@ -273,6 +383,11 @@ def history_of(requests: Iterable[int], equal: Iterable[bool]) -> list[Seen]:
 @lru_cache(maxsize=1 << 18)
 def evidence(agreed: int, compared: int) -> float:
     return evidence_above(agreed, compared, RULES.target_agreement)
+
+
+@lru_cache(maxsize=1 << 18)
+def evidence_against(agreed: int, compared: int) -> float:
+    return evidence_below(agreed, compared, RULES.target_agreement)
 
 
 @lru_cache(maxsize=1)
@@ -328,13 +443,13 @@ def windows(specialist: Specialist, *, patient: bool) -> Run:
     while True:
         window = specialist.compared(start, step / WINDOWS)[:WINDOW]
         if len(window) < WINDOW:
-            return Run(moves, comparisons)
+            return Run(moves, comparisons, [])
         comparisons += WINDOW
         start = int(window[-1]) + 1
         good = specialist.agrees[window].mean() >= RULES.target_agreement
         if not good and not patient:
             moves.append(Move(request=start - 1, share=0.0, out=True))
-            return Run(moves, comparisons)
+            return Run(moves, comparisons, [])
         following = min(WINDOWS, step + 1) if good else max(0, step - 1)
         if following != step:
             step = following
@@ -357,16 +472,22 @@ def outcome(specialist: Specialist, run: Run) -> Figures:
         last = move.share
         if move.share == 1.0 and live is None:
             live = move.request + 1
+    audited = np.full(REQUESTS, RULES.audit_share)
+    for change in run.shares:
+        audited[change.request + 1 :] = change.share
+    audits = (specialist.session < share) & (specialist.audit < audited)
     served = specialist.session < share
     harm = served & ~specialist.agrees
     falls = int(np.argmax(below)) if not below[0] and below.any() else None
     fell_serving = falls is not None and share[falls] > 0
-    caught = compared = None
+    caught = compared = audits_to_catch = None
     if fell_serving and falls is not None:
         zero = np.flatnonzero(share[falls:] == 0)
         caught = float(zero[0]) if len(zero) else math.inf
-        looked_at = (specialist.session >= share) | (specialist.audit < RULES.audit_share)
-        compared = float(looked_at[falls : falls + zero[0]].sum()) if len(zero) else math.inf
+        until = falls + int(zero[0]) if len(zero) else REQUESTS
+        looked_at = (specialist.session >= share) | audits
+        compared = float(looked_at[falls:until].sum()) if len(zero) else math.inf
+        audits_to_catch = float(audits[falls:until].sum()) if len(zero) else math.inf
     return {
         "begins": float(agreement[0]),
         "steady": float(agreement[0] == agreement[-1]),
@@ -383,6 +504,8 @@ def outcome(specialist: Specialist, run: Run) -> Figures:
         "harm_below": float((harm & below).sum()),
         "caught": caught,
         "compared": compared,
+        "audits_to_catch": audits_to_catch,
+        "audits_above": float((audits & ~below).sum()),
         "comparisons": float(run.comparisons),
     }
 
@@ -395,7 +518,7 @@ def summary(rows: list[Figures]) -> Figures:
     good = begins >= GOOD
     fell = ~np.isnan(column["caught"])
     alarms = column["out"][unchanging].sum()
-    above = column["above"].sum()
+    above, served_above = column["above"].sum(), column["served_above"].sum()
     requests = len(rows) * REQUESTS / 1_000
     return {
         "wrongly_promoted": mean(column["stepped_up_below"][below]),
@@ -408,12 +531,16 @@ def summary(rows: list[Figures]) -> Figures:
         "requests_to_live": median(column["live"][good]),
         "reached_live": mean(column["live"][good] < math.inf),
         "reached_live_any": mean(column["live"] < math.inf),
-        "served": rounded(column["served_above"].sum() / above) if above else None,
+        "served": rounded(served_above / above) if above else None,
         "harm": rounded(column["harm"].sum() / requests),
         "harm_below": rounded(column["harm_below"].sum() / requests),
         "caught": mean(column["caught"][fell] < math.inf),
         "requests_to_catch": median(column["caught"][fell]),
         "comparisons_to_catch": median(column["compared"][fell]),
+        "audits_to_catch": median(column["audits_to_catch"][fell]),
+        "audits_per_1000_served": (
+            rounded(1_000 * column["audits_above"].sum() / served_above) if served_above else None
+        ),
         "comparisons_per_alarm": (
             rounded(column["comparisons"][unchanging].sum() / alarms) if alarms else None
         ),

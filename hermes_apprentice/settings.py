@@ -122,6 +122,13 @@ class RolloutSettings(_Section):
     audit_share: float = Field(default=0.02, ge=0, le=1)
     """Share of a live specialist's answers that the upstream is asked about as well."""
 
+    alert_audit_share: float = Field(default=0.2, ge=0, le=1)
+    """The audit share while there is evidence that a live specialist's agreement fell; it is
+    never less than ``audit_share``, and audits that are switched off stay off."""
+
+    self_agreement_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the compared requests that the upstream is asked twice, and paid twice, to see how
+    often it agrees with itself; 0 asks nothing twice."""
     proving_share: float = Field(default=0.2, ge=0, le=1)
     """Share of answers that is audited while a merged specialist proves itself."""
 
@@ -130,6 +137,15 @@ class RolloutSettings(_Section):
 
     deadline_seconds: float = Field(default=2.0, gt=0)
     """Time a specialist has before the upstream is asked instead."""
+
+    max_failures: float = Field(default=0.05, gt=0, lt=1)
+    """Share of a specialist's runs that may fail, time out or give an invalid answer."""
+
+    max_slow: float = Field(default=0.05, gt=0, lt=1)
+    """Share of a specialist's runs that may take longer than ``slow_after`` of the deadline."""
+
+    slow_after: float = Field(default=0.5, gt=0, le=1)
+    """Part of the deadline after which a run counts as slow."""
 
     auto_advance: bool = True
     """Whether steps are taken without the operator."""

@@ -1,6 +1,6 @@
 """What is written down about every routed call: its tokens and money, and who agreed.
 
-Values only; they mirror the tables ``ledger`` and ``comparisons``.
+Values only; they mirror the tables ``ledger``, ``comparisons``, ``attempts`` and ``repeats``.
 """
 
 from __future__ import annotations
@@ -107,3 +107,43 @@ class Comparison:
 
     reason: str = ""
     """A fixed word: why there is nothing to compare, or what the upstream did instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One run of a specialist, whether its answer was sent or only compared."""
+
+    slug: str
+    """The specialist."""
+
+    version: int
+    """Its version."""
+
+    at: float
+    """Unix time."""
+
+    outcome: str
+    """``answered``, or the fixed word for why it gave no answer."""
+
+    took_ms: float
+    """How long it ran, until it was stopped at the latest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """The upstream beside itself: one request that it was asked twice."""
+
+    slug: str
+    """The specialist whose pattern the request belongs to."""
+
+    at: float
+    """Unix time."""
+
+    model: str
+    """The model's name upstream."""
+
+    agreed: bool | None
+    """Whether the two answers were equal; ``None`` where one of them is missing."""
+
+    reason: str = ""
+    """A fixed word: why there is nothing to compare, or what it did instead."""

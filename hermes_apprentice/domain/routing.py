@@ -95,6 +95,25 @@ class Rollout:
     reason: str
     """Why it stands there, one sentence."""
 
+    judged_from: float = 0.0
+    """Unix time from which its behaviour counts; an operator who gives it another chance
+    moves it."""
+
+
+def step_after(rollout: Rollout, steps: tuple[float, ...]) -> tuple[Stage, float]:
+    """Return the stage and the share that follow the present ones.
+
+    Args:
+        rollout: Where a specialist in shadow or canary stands.
+        steps: Shares of the canary, growing.
+    """
+    share = rollout.share if rollout.stage is Stage.CANARY else 0.0
+    for step in steps:
+        if share < step < 1.0:
+            return Stage.CANARY, step
+    # With all of the traffic there is nothing left to compare for free: that is live, audited.
+    return Stage.LIVE, 1.0
+
 
 def in_canary(slug: str, session: str, share: float) -> bool:
     """Whether a session belongs to a share of the traffic.

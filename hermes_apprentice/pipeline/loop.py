@@ -43,6 +43,7 @@ from hermes_apprentice.pipeline.workshop import Progress, Workshop, silent
 from hermes_apprentice.registry.skills import sync_skills
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.approvals import add_message
+from hermes_apprentice.storage.conduct import self_agreement
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.lease import lease
@@ -200,9 +201,11 @@ class Pipeline:
                 names = ", ".join(one.slug for one in list_specialists(connection)) or "none"
                 raise UnknownVersionError(f"There is no specialist '{slug}'; known: {names}.")
             view = view_of(connection, found)
+            upstream = self_agreement(connection, slug)
         path = self.shop.run_dir(found.run_id) / str(found.kind) / "verdict.md"
         report = path.read_text(encoding="utf-8") if path.exists() else found.reason
-        return SpecialistDetails(view=view, report=report)
+        target = self.shop.settings.rollout.target_agreement
+        return SpecialistDetails(view=view, report=report, target=target, self_agreement=upstream)
 
     def reply(self, text: str, who: str = "cli", *, quoted: str = "", nonce: str = "") -> str:
         """Carry out an operator's reply and return what to tell them.

@@ -71,6 +71,7 @@ class Admin:
             "ledger_waiting": self._recorder.waiting,
             "ledger_dropped_total": self._recorder.dropped_entries,
             "comparisons_dropped_total": self._recorder.dropped_comparisons,
+            "attempts_dropped_total": self._recorder.dropped_attempts,
             "shadow_waiting": self._shadow.waiting,
             "shadow_dropped_total": self._shadow.dropped,
             "specialists_loaded": len(self._specialists.now.loading.specialists),
@@ -98,6 +99,7 @@ class Admin:
         served = []
         for slug, rollout in sorted(now.rollouts.items()):
             progress = self._conductor.progress_of(slug)
+            standing = self._conductor.standing_of(slug)
             served.append(
                 {
                     "slug": slug,
@@ -108,6 +110,8 @@ class Admin:
                     "reason": rollout.reason,
                     "compared": progress.compared if progress else 0,
                     "agreed": progress.agreed if progress else 0,
+                    "held": rollout.held,
+                    "standing": standing,
                 }
             )
         state = {

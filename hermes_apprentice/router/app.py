@@ -92,6 +92,7 @@ class App:
             books=parts.books,
             metrics=parts.metrics,
             rollout=parts.settings.rollout,
+            audit_share=parts.conductor.audit_share,
             max_body=parts.settings.server.max_body_bytes,
         )
         catalogue = Catalogue(parts.upstream)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from hermes_apprentice.domain.specialist import Stage, Step
+from hermes_apprentice.ledger.agreement import self_agreement_in_words
 from hermes_apprentice.router.markup import Child, Markup, joined, tag
 from hermes_apprentice.router.overview import Figures, Overview, Question, Standing
 from hermes_apprentice.router.wording import (
@@ -162,6 +163,9 @@ def _agreement(view: Overview, one: Standing) -> Child:
         f"to {share(one.upper)} "
         f"(each bound holds at {share(1 - view.alpha)})",
         _interval(seen.lower, seen.agreed / seen.compared, one.upper, view.target),
+        " " + self_agreement_in_words(one.self_agreement, view.target)
+        if one.self_agreement is not None
+        else "",
     )
 
 

@@ -11,15 +11,16 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from hermes_apprentice.domain.money import estimate_tokens
-from hermes_apprentice.domain.routing import CallKind, Route
-from hermes_apprentice.domain.shape_inference import fits
+from hermes_apprentice.domain.routing import CallKind, Rollout, Route
 from hermes_apprentice.domain.specialist import Abstain, Answer
+from hermes_apprentice.router.answers import checked
 from hermes_apprentice.router.bookkeeping import Books, Work
 from hermes_apprentice.router.breaker import Breaker
 from hermes_apprentice.router.calls import Call, model_name, read_call
@@ -31,7 +32,7 @@ from hermes_apprentice.router.metrics import Metrics
 from hermes_apprentice.router.policy import Plan, decide
 from hermes_apprentice.router.refusals import NO_PRICE
 from hermes_apprentice.router.relay import Relay, with_model
-from hermes_apprentice.router.shadow import Audit, Beside, Shadow
+from hermes_apprentice.router.shadow import Again, Audit, Beside, Question, Shadow
 from hermes_apprentice.router.specialists import Loaded, Specialists
 from hermes_apprentice.router.tenants import Guest
 from hermes_apprentice.router.wire import (
@@ -83,6 +84,7 @@ class Chat:
         books: Books,
         metrics: Metrics,
         rollout: RolloutSettings,
+        audit_share: Callable[[Rollout], float],
         max_body: int,
     ) -> None:
         self._relay = relay
@@ -91,6 +93,7 @@ class Chat:
         self._books = books
         self._metrics = metrics
         self._rollout = rollout
+        self._audit_share = audit_share
         self._max_body = max_body
         self._matching = Breaker(failures=3, rest=30.0)
 
@@ -168,11 +171,17 @@ class Chat:
         found = now.serving(outcome.match.slug, call.session, hidden)
         if found is None:
             return Choice(reason="not_served", outcome=outcome)
-        loaded, share = found.loaded, self._rollout.audit_share
+        loaded, share = found.loaded, self._audit_share(found.rollout)
         if found.proving:
             # Where a specialist answers, the upstream's answer is the only proof there is.
             share = max(share, self._rollout.proving_share)
-        plan = decide(found.rollout, call.session, work.request_id, share)
+        plan = decide(
+            found.rollout,
+            call.session,
+            work.request_id,
+            share,
+            self._rollout.self_agreement_share,
+        )
         if plan.answer and not loaded.breaker.allows():
             return Choice(reason="specialist_resting", outcome=outcome)
         return Choice(
@@ -185,6 +194,7 @@ class Chat:
         """Let a specialist answer within its deadline; never raises."""
         encoding = outcome.encoding if outcome is not None else None
         given: object
+        began = time.perf_counter()
         try:
             async with asyncio.timeout_at(work.deadline):
                 given = await loaded.runtime.answer(work.call.request, encoding)
@@ -194,6 +204,7 @@ class Chat:
             self._fault("specialist", error)
             given = Abstain(reason="error")
         given = _checked(loaded, given, work.call)
+        self._shadow.attempted(loaded, given, time.perf_counter() - began)
         if isinstance(given, Abstain) and given.reason in ("deadline", "error"):
             loaded.breaker.failed()
         else:
@@ -266,6 +277,9 @@ class Chat:
                         heard=passage.heard,
                     )
                 )
+        if beside and choice.loaded and choice.plan and choice.plan.repeat:
+            question = self._question(work, raw_headers, parsed)
+            self._shadow.offer(Again(loaded=choice.loaded, question=question, heard=passage.heard))
 
     def _audit(
         self,
@@ -275,23 +289,30 @@ class Chat:
         raw_headers: list[tuple[bytes, bytes]],
         parsed: dict[str, Any],
     ) -> None:
-        assert choice.loaded is not None
-        upstream = self._relay.upstream
+        assert choice.loaded is not None and choice.plan is not None
         self._shadow.offer(
             Audit(
                 loaded=choice.loaded,
                 text=answer.text,
-                body=parsed,
-                size=len(work.body),
-                headers=for_upstream(raw_headers, upstream.api_key),
-                request_id=work.request_id,
-                session=work.call.session,
-                model=work.model,
-                tenant=work.tenant,
+                question=self._question(work, raw_headers, parsed),
+                repeat=choice.plan.repeat,
                 request=work.call.request,
                 encoding=choice.outcome.encoding if choice.outcome is not None else None,
                 heir=choice.heir,
             )
+        )
+
+    def _question(
+        self, work: Work, raw_headers: list[tuple[bytes, bytes]], parsed: dict[str, Any]
+    ) -> Question:
+        return Question(
+            body=parsed,
+            size=len(work.body),
+            headers=for_upstream(raw_headers, self._relay.upstream.api_key),
+            request_id=work.request_id,
+            session=work.call.session,
+            model=work.model,
+            tenant=work.tenant,
         )
 
     async def _refuse_unread(self, send: Send, why: Unread) -> None:
@@ -336,17 +357,10 @@ def _understand(
 
 
 def _checked(loaded: Loaded, given: object, call: Call) -> Answer | Abstain:
-    """Let through only what the pattern's clients can expect."""
+    """Let through only what this client can expect."""
+    given = checked(loaded.shape, given)
     if isinstance(given, Abstain):
         return given
-    if not isinstance(given, Answer) or not isinstance(given.text, str):
-        return Abstain(reason="invalid")
-    try:
-        given.text.encode()
-    except UnicodeEncodeError:
-        return Abstain(reason="invalid")
-    if not fits(loaded.shape, given.text):
-        return Abstain(reason="invalid", confidence=given.confidence)
     if call.max_tokens is not None and estimate_tokens(len(given.text)) > call.max_tokens:
         return Abstain(reason="length", confidence=given.confidence)
     return given

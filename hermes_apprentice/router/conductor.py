@@ -15,24 +15,88 @@ from dataclasses import dataclass, field
 
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.errors import StorageError
-from hermes_apprentice.router.rollout import Progress, next_rollout, notice_of, progress
+from hermes_apprentice.ledger.agreement import self_agreement_in_words
+from hermes_apprentice.router.guards import SETTLED, Conduct, alarm, conduct
+from hermes_apprentice.router.rollout import (
+    Progress,
+    audit_share,
+    next_rollout,
+    notice_of,
+    progress,
+)
 from hermes_apprentice.router.specialists import Specialists
 from hermes_apprentice.router.store import Store
 from hermes_apprentice.settings import RolloutSettings
+from hermes_apprentice.storage.conduct import (
+    ATTEMPTS,
+    Attempted,
+    Reception,
+    SelfAgreement,
+    read_attempts,
+    read_reception,
+    read_self_agreement,
+)
 from hermes_apprentice.storage.rollouts import HISTORY, Seen, change_rollout, read_history
 
 INTERVAL = 1.0
 """Seconds between two looks."""
 
+RECEPTION_INTERVAL = 30.0
+"""Seconds between two looks at what users turned down."""
+
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Everything that is known about how a version does, to be shown."""
+
+    target: float
+    """Agreement that is to be shown, 0 to 1."""
+
+    progress: Progress
+    """What its comparisons say."""
+
+    conduct: Conduct
+    """What its runs and its users say."""
+
+    audit_share: float
+    """Share of its answers that are audited now, 0 to 1."""
+
+    self_agreement: SelfAgreement | None
+    """How often the upstream agrees with itself on such requests, where that was measured. It
+    never moves the target."""
+
+    def in_words(self) -> list[str]:
+        """Return a line or two for a person."""
+        seen = self.progress
+        return [
+            f"{seen.agreed} of {seen.compared} compared answers equal the upstream's; "
+            f"the target is {self.target:.0%}.",
+            self_agreement_in_words(self.self_agreement, self.target),
+        ]
 
 
 @dataclass(slots=True)
 class _Account:
     version: int
+    judged_from: float
     seen: list[Seen] = field(default_factory=list)
-    judged: tuple[Rollout, int] | None = None
+    attempts: list[Attempted] = field(default_factory=list)
+    reception: Reception = field(default_factory=Reception)
+    reception_at: float = float("-inf")
+    self_agreement: SelfAgreement | None = None
+    judged: tuple[object, ...] = ()
     progress: Progress | None = None
+    conduct: Conduct = field(default_factory=Conduct)
+
+    @property
+    def last_seen(self) -> int:
+        return self.seen[-1].comparison_id if self.seen else 0
+
+    @property
+    def last_attempt(self) -> int:
+        return self.attempts[-1].attempt_id if self.attempts else 0
 
 
 class Conductor:
@@ -72,29 +136,74 @@ class Conductor:
             await self._specialists.refresh()
         return moved
 
+    async def look(self, rollout: Rollout) -> None:
+        """Read what is known about a specialist, and take no step.
+
+        Raises:
+            StorageError: The database cannot be read.
+        """
+        await self._read(rollout)
+
     def progress_of(self, slug: str) -> Progress | None:
         """Return what the comparisons of a specialist said last time."""
         account = self._accounts.get(slug)
         return account.progress if account is not None else None
 
-    async def _judge(self, rollout: Rollout) -> bool:
+    def standing_of(self, slug: str) -> Standing | None:
+        """Return all that was known about a specialist last time."""
+        account = self._accounts.get(slug)
+        rollout = self._specialists.now.rollouts.get(slug)
+        if account is None or account.progress is None or rollout is None:
+            return None
+        return Standing(
+            target=self._settings.target_agreement,
+            progress=account.progress,
+            conduct=account.conduct,
+            audit_share=self.audit_share(rollout),
+            self_agreement=account.self_agreement,
+        )
+
+    def audit_share(self, rollout: Rollout) -> float:
+        """Return the share of a specialist's answers that are audited now."""
         account = self._accounts.get(rollout.slug)
-        if account is None or account.version != rollout.version:
-            account = self._accounts[rollout.slug] = _Account(rollout.version)
-        last = account.seen[-1].comparison_id if account.seen else 0
+        known = account is not None and account.version == rollout.version
+        return audit_share(rollout, account.progress if account and known else None, self._settings)
+
+    async def _read(self, rollout: Rollout) -> _Account:
+        account = self._accounts.get(rollout.slug)
+        wanted = (rollout.version, rollout.judged_from)
+        if account is None or (account.version, account.judged_from) != wanted:
+            account = self._accounts[rollout.slug] = _Account(*wanted)
+        name, since, now = (rollout.slug, rollout.version), rollout.judged_from, self._clock()
         database = await self._store.database()
-        account.seen += await read_history(database, rollout.slug, rollout.version, last)
+        account.seen += await read_history(database, *name, account.last_seen, since)
         del account.seen[:-HISTORY]
-        state = (rollout, account.seen[-1].comparison_id if account.seen else 0)
+        account.attempts += await read_attempts(database, *name, account.last_attempt, since)
+        del account.attempts[:-ATTEMPTS]
+        if not 0 <= now - account.reception_at < RECEPTION_INTERVAL:
+            account.reception = await read_reception(database, *name, since, now - SETTLED)
+            account.self_agreement = await read_self_agreement(database, rollout.slug)
+            account.reception_at = now
+        state = (rollout, account.last_seen, account.last_attempt, account.reception)
         if account.progress is None or account.judged != state:
-            account.progress = await asyncio.to_thread(
-                progress, rollout, account.seen, self._settings
+            account.progress, account.conduct = await asyncio.to_thread(
+                lambda: (
+                    progress(rollout, account.seen, self._settings),
+                    conduct(account.attempts, account.reception, self._settings),
+                )
             )
             account.judged = state
+        return account
+
+    async def _judge(self, rollout: Rollout) -> bool:
+        account = await self._read(rollout)
+        assert account.progress is not None
         now = self._clock()
-        after = next_rollout(rollout, account.progress, self._settings, now)
+        against = alarm(account.conduct, self._settings)
+        after = next_rollout(rollout, account.progress, self._settings, now, against)
         if after is None:
             return False
+        database = await self._store.database()
         moved = await change_rollout(database, rollout, after, notice_of(rollout, after), now)
         if moved:
             _log.info("%s: %s at %.0f%%", after.slug, after.stage, 100 * after.share)

@@ -14,7 +14,7 @@ from hermes_apprentice.domain.routing import CallKind, Route
 from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.errors import TenantError
 from hermes_apprentice.router.calls import Call
-from hermes_apprentice.router.conductor import Conductor
+from hermes_apprentice.router.conductor import Conductor, Standing
 from hermes_apprentice.router.loading import RegistrySource
 from hermes_apprentice.router.matcher import Near, visible_match
 from hermes_apprentice.router.policy import decide
@@ -72,6 +72,9 @@ class Explanation:
     progress: Progress | None = None
     """What the comparisons of that specialist say, where they were read."""
 
+    standing: Standing | None = None
+    """How that specialist does otherwise, and how often the upstream agrees with itself."""
+
     problems: Mapping[str, str] | None = None
     """What keeps specialists from being served, if anything does."""
 
@@ -84,6 +87,8 @@ class Explanation:
             lines = [f"The upstream would answer: {why}."]
         if self.stage is Stage.CANARY and self.share is not None:
             lines.append(f"It answers {self.share:.0%} of its sessions.")
+        if self.standing is not None:
+            lines += self.standing.in_words()
         for near in self.nearest:
             verdict = "reached" if near.score >= near.threshold else "not reached"
             lines.append(
@@ -123,6 +128,8 @@ async def _explain_alone(
         specialists = Specialists(source, store)
         conductor = Conductor(store, specialists, settings.rollout)
         await specialists.refresh()
+        for rollout in specialists.now.rollouts.values():
+            await conductor.look(rollout)
         return await explain(first_call(text, turn_index, ""), specialists, conductor, hidden)
     finally:
         await store.close()
@@ -190,5 +197,6 @@ async def explain(
         shadow=plan.shadow,
         nearest=outcome.nearest,
         progress=conductor.progress_of(loaded.slug),
+        standing=conductor.standing_of(loaded.slug),
         problems=problems,
     )

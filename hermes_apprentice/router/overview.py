@@ -29,6 +29,7 @@ from hermes_apprentice.router.rollout import RUN_LENGTH, Progress
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.statistics.sequential import confidence_upper
 from hermes_apprentice.storage.approvals import open_proposals, recent_decisions, recent_messages
+from hermes_apprentice.storage.conduct import SelfAgreement, self_agreement
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.storage.rollouts import Tally, list_rollouts, tally
@@ -90,6 +91,9 @@ class Standing:
 
     due_at: float | None
     """Unix time before which it takes no next step."""
+
+    self_agreement: SelfAgreement | None = None
+    """How often the upstream agrees with itself on such requests; ``None`` if not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,6 +281,7 @@ def read_figures(
                         if rollout
                         else None
                     ),
+                    self_agreement=self_agreement(connection, slug),
                 )
             )
         standings.sort(key=lambda one: (-one.share, one.stage is None, one.slug))

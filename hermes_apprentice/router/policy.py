@@ -29,8 +29,17 @@ class Plan:
     reason: str
     """A fixed word for the ledger."""
 
+    repeat: bool = False
+    """Whether the upstream, where it is asked at all, is asked twice."""
 
-def decide(rollout: Rollout, session: str, request_id: str, audit_share: float) -> Plan:
+
+def decide(
+    rollout: Rollout,
+    session: str,
+    request_id: str,
+    audit_share: float,
+    repeat_share: float = 0.0,
+) -> Plan:
     """Return the plan for one request.
 
     Args:
@@ -38,14 +47,22 @@ def decide(rollout: Rollout, session: str, request_id: str, audit_share: float) 
         session: What the choice sticks to.
         request_id: What the audit is drawn by.
         audit_share: Share of a specialist's answers that are audited, 0 to 1.
+        repeat_share: Share of the compared requests that the upstream is asked twice, 0 to 1.
     """
+    repeat = _drawn("repeat", request_id, repeat_share)
     if rollout.stage is Stage.SHADOW:
-        return Plan(answer=False, shadow=True, audit=False, reason="shadow")
+        return Plan(answer=False, shadow=True, audit=False, reason="shadow", repeat=repeat)
     if rollout.stage is Stage.CANARY and not in_canary(rollout.slug, session, rollout.share):
-        return Plan(answer=False, shadow=True, audit=False, reason="canary")
+        return Plan(answer=False, shadow=True, audit=False, reason="canary", repeat=repeat)
     if rollout.stage in (Stage.CANARY, Stage.LIVE):
-        audit = _drawn(request_id, audit_share)
-        return Plan(answer=True, shadow=False, audit=audit, reason=rollout.stage.value)
+        audit = _drawn("audit", request_id, audit_share)
+        return Plan(
+            answer=True,
+            shadow=False,
+            audit=audit,
+            reason=rollout.stage.value,
+            repeat=audit and repeat,
+        )
     return Plan(answer=False, shadow=False, audit=False, reason=rollout.stage.value)
 
 
@@ -56,6 +73,6 @@ def answers(rollout: Rollout, session: str) -> bool:
     return rollout.stage is Stage.LIVE
 
 
-def _drawn(request_id: str, share: float) -> bool:
-    digest = hashlib.sha256(f"audit\x00{request_id}".encode()).digest()
+def _drawn(what: str, request_id: str, share: float) -> bool:
+    digest = hashlib.sha256(f"{what}\x00{request_id}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64 < share

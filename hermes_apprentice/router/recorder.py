@@ -11,14 +11,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
-from hermes_apprentice.domain.accounting import Comparison, LedgerEntry
+from hermes_apprentice.domain.accounting import Attempt, Comparison, LedgerEntry, Repeat
 from hermes_apprentice.errors import StorageError
 from hermes_apprentice.router.store import Store
 from hermes_apprentice.storage.ledger import append
 
 LIMIT = 20_000
-"""Entries, and comparisons, that wait at most."""
+"""Entries, and as many comparisons and attempts, that wait at most."""
 
 BATCH = 1_000
 """Entries written in one transaction."""
@@ -31,7 +32,7 @@ LAST_WRITE = 3.0
 
 
 class Recorder:
-    """Collects entries and comparisons and writes them in batches."""
+    """Collects what happened and writes it in batches."""
 
     def __init__(
         self,
@@ -41,18 +42,25 @@ class Recorder:
     ) -> None:
         self.dropped_entries = 0
         self.dropped_comparisons = 0
+        self.dropped_attempts = 0
         self.problem = ""
         self._store = store
         self._limit = limit
         self._charge = charge
         self._entries: deque[LedgerEntry] = deque()
         self._comparisons: deque[Comparison] = deque()
+        self._attempts: deque[Attempt] = deque()
+        self._repeats: deque[Repeat] = deque()
         self._writing = asyncio.Lock()
 
     @property
     def waiting(self) -> int:
-        """Entries and comparisons that are not written yet."""
-        return len(self._entries) + len(self._comparisons)
+        """What is not written yet."""
+        return sum(map(len, self._queues))
+
+    @property
+    def _queues(self) -> tuple[deque[Any], ...]:
+        return self._entries, self._comparisons, self._attempts, self._repeats
 
     def entry(self, entry: LedgerEntry) -> None:
         """Record one routed call; a tenant's counts against its quotas, written or not."""
@@ -69,6 +77,20 @@ class Recorder:
             self.dropped_comparisons += 1
         else:
             self._comparisons.append(comparison)
+
+    def attempt(self, attempt: Attempt) -> None:
+        """Record one run of a specialist."""
+        if len(self._attempts) >= self._limit:
+            self.dropped_attempts += 1
+        else:
+            self._attempts.append(attempt)
+
+    def repeat(self, repeat: Repeat) -> None:
+        """Record the upstream beside itself; what does not fit counts as a comparison dropped."""
+        if len(self._repeats) >= self._limit:
+            self.dropped_comparisons += 1
+        else:
+            self._repeats.append(repeat)
 
     async def run(self) -> None:
         """Write batches until cancelled, then what is left."""
@@ -87,22 +109,22 @@ class Recorder:
     async def write(self) -> bool:
         """Write what waits now, not what arrives meanwhile; returns whether it worked."""
         async with self._writing:
-            longest = max(len(self._entries), len(self._comparisons))
+            longest = max(map(len, self._queues))
             for _ in range(0, longest, BATCH):
-                entries = list(islice(self._entries, BATCH))
-                comparisons = list(islice(self._comparisons, BATCH))
+                batch = [list(islice(queue, BATCH)) for queue in self._queues]
                 try:
-                    await append(await self._store.database(), entries, comparisons)
+                    await append(await self._store.database(), *batch)
                 except StorageError as error:
                     self.problem = str(error)
                     return False
                 except (OverflowError, ValueError):
                     # Something no table can hold; it must not block what comes after it.
-                    self.dropped_entries += len(entries)
-                    self.dropped_comparisons += len(comparisons)
-                for _ in entries:
-                    self._entries.popleft()
-                for _ in comparisons:
-                    self._comparisons.popleft()
+                    entries, comparisons, attempts, repeats = map(len, batch)
+                    self.dropped_entries += entries
+                    self.dropped_comparisons += comparisons + repeats
+                    self.dropped_attempts += attempts
+                for queue, written in zip(self._queues, batch, strict=True):
+                    for _ in written:
+                        queue.popleft()
             self.problem = ""
             return True

@@ -34,6 +34,7 @@ from hermes_apprentice.router.door import is_local
 from hermes_apprentice.router.loading import RegistrySource
 from hermes_apprentice.router.metrics import Metrics
 from hermes_apprentice.router.recorder import Recorder
+from hermes_apprentice.router.repeats import Repeats
 from hermes_apprentice.router.shadow import Shadow
 from hermes_apprentice.router.specialists import Source, Specialists
 from hermes_apprentice.router.store import Store
@@ -142,6 +143,7 @@ async def running_sidecar(
             costing=costing,
             metrics=metrics,
             deadline=settings.rollout.deadline_seconds,
+            may_repeat=Repeats(store, settings).allowed,
         )
         app = create_app(
             Parts(

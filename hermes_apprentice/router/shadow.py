@@ -2,8 +2,10 @@
 
 Free direction: where the upstream answered, the specialist is run beside it.
 Audit: where the specialist answered, the upstream is asked as well, and paid.
-Both wait in one bounded queue; what does not fit is dropped and counted. An
-answer that is missing on either side is missing data and not a disagreement.
+Again: the upstream is asked a small share of requests twice, and paid, to see how
+often it agrees with itself. All wait in one bounded queue; what does not fit is
+dropped and counted. An answer that is missing on either side is missing data and
+not a disagreement.
 """
 
 from __future__ import annotations
@@ -11,18 +13,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from multidict import CIMultiDict
 
-from hermes_apprentice.domain.accounting import Comparison, LedgerEntry, Origin
+from hermes_apprentice.domain.accounting import (
+    Attempt,
+    Comparison,
+    LedgerEntry,
+    Origin,
+    Repeat,
+)
 from hermes_apprentice.domain.evaluation import agrees
 from hermes_apprentice.domain.routing import CallKind, Route
 from hermes_apprentice.domain.specialist import Abstain, Answer
 from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.errors import UpstreamError
+from hermes_apprentice.router.answers import checked
 from hermes_apprentice.router.costing import Costing
 from hermes_apprentice.router.metrics import Metrics
 from hermes_apprentice.router.recorder import Recorder
@@ -57,14 +66,8 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
-    """The specialist answered; ask the upstream."""
-
-    loaded: Loaded
-    """The specialist."""
-
-    text: str
-    """Its answer."""
+class Question:
+    """A request that the upstream is asked in the background."""
 
     body: dict[str, Any]
     """The client's request."""
@@ -87,6 +90,23 @@ class Audit:
     tenant: str = ""
     """Who asked; empty while there are no tenants."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """The specialist answered; ask the upstream."""
+
+    loaded: Loaded
+    """The specialist."""
+
+    text: str
+    """Its answer."""
+
+    question: Question
+    """What was asked."""
+
+    repeat: bool = False
+    """Whether to ask the upstream twice."""
+
     request: str = ""
     """What the user typed."""
 
@@ -95,6 +115,20 @@ class Audit:
 
     heir: Loaded | None = None
     """A merged specialist that is compared with the same answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """The upstream answered; ask it once more."""
+
+    loaded: Loaded
+    """The specialist whose pattern the request belongs to."""
+
+    question: Question
+    """What was asked."""
+
+    heard: Heard
+    """The upstream's first answer."""
 
 
 class Shadow:
@@ -108,6 +142,7 @@ class Shadow:
         costing: Costing,
         metrics: Metrics,
         deadline: float,
+        may_repeat: Callable[[str, str], Awaitable[bool]] | None = None,
         clock: Callable[[], float] = time.time,
         limit: int = QUEUE,
     ) -> None:
@@ -117,15 +152,16 @@ class Shadow:
         self._costing = costing
         self._metrics = metrics
         self._deadline = deadline
+        self._may_repeat = may_repeat
         self._clock = clock
-        self._queue: asyncio.Queue[Beside | Audit] = asyncio.Queue(limit)
+        self._queue: asyncio.Queue[Beside | Audit | Again] = asyncio.Queue(limit)
 
     @property
     def waiting(self) -> int:
         """Comparisons that are not made yet."""
         return self._queue.qsize()
 
-    def offer(self, job: Beside | Audit) -> bool:
+    def offer(self, job: Beside | Audit | Again) -> bool:
         """Queue a comparison; returns whether there was room for it."""
         try:
             self._queue.put_nowait(job)
@@ -148,18 +184,29 @@ class Shadow:
         while True:
             job = await self._queue.get()
             try:
-                await (self._beside(job) if isinstance(job, Beside) else self._audit(job))
+                await self._make(job)
             except Exception:  # the edge: one comparison must not end the others
                 self._metrics.faults["shadow"] += 1
                 _log.exception("a comparison failed")
             finally:
                 self._queue.task_done()
 
+    async def _make(self, job: Beside | Audit | Again) -> None:
+        match job:
+            case Beside():
+                await self._beside(job)
+            case Audit():
+                await self._audit(job)
+            case Again():
+                await self._again(job.loaded, job.question, job.heard)
+
     async def _beside(self, job: Beside) -> None:
         loaded, heard = job.loaded, job.heard
         if heard.text is None and not heard.tools:
             self._record(loaded, Origin.SHADOW, None, answered=False, reason="no_upstream_answer")
             return
+        given: object
+        began = time.perf_counter()
         try:
             async with asyncio.timeout(self._deadline):
                 given = await loaded.runtime.answer(job.request, job.encoding)
@@ -169,49 +216,78 @@ class Shadow:
             self._metrics.faults["specialist"] += 1
             _log.exception("%s failed in shadow", loaded.slug)
             given = Abstain(reason="error")
+        given = checked(loaded.shape, given)
+        self.attempted(loaded, given, time.perf_counter() - began)
         if isinstance(given, Answer):
             self.compare(loaded, Origin.SHADOW, given.text, heard)
         else:
             self._record(loaded, Origin.SHADOW, None, answered=False, reason=given.reason)
 
     async def _audit(self, job: Audit) -> None:
+        heard = await self._ask(job.loaded, job.question, "audit")
+        if heard is None:
+            self._record(job.loaded, Origin.AUDIT, None, answered=True, reason="no_upstream_answer")
+            return
+        self.compare(job.loaded, Origin.AUDIT, job.text, heard)
+        if job.heir is not None:
+            await self._beside(
+                Beside(loaded=job.heir, request=job.request, encoding=job.encoding, heard=heard)
+            )
+        if job.repeat:
+            await self._again(job.loaded, job.question, heard)
+
+    async def _again(self, loaded: Loaded, question: Question, first: Heard) -> None:
+        """Ask the upstream what it has answered already."""
+        if first.text is None and not first.tools:
+            return
+        if self._may_repeat is None or not await self._may_repeat(loaded.slug, question.model):
+            return
+        second = await self._ask(loaded, question, "repeat")
+        agreed, reason = _same(loaded, first, second)
+        result = {True: "agreed", False: "disagreed", None: reason}[agreed]
+        self._metrics.comparisons[loaded.slug, "repeat", result] += 1
+        self._recorder.repeat(
+            Repeat(
+                slug=loaded.slug,
+                at=self._clock(),
+                model=question.model,
+                agreed=agreed,
+                reason=reason,
+            )
+        )
+
+    async def _ask(self, loaded: Loaded, question: Question, reason: str) -> Heard | None:
+        """Ask the upstream and book what it costs; ``None`` where it did not answer."""
         began = time.perf_counter()
         status, heard = 502, None
         try:
-            status, heard = await self._upstream.ask(job.body, job.headers)
+            status, heard = await self._upstream.ask(question.body, question.headers)
         except UpstreamError as error:
-            _log.warning("an audit of %s failed: %s", job.loaded.slug, error)
+            _log.warning("an %s of %s failed: %s", reason, loaded.slug, error)
         usage = heard.usage if heard is not None else None
         if usage is not None:
-            self._costing.observe(job.model, job.size, usage, first=True)
+            self._costing.observe(question.model, question.size, usage, first=True)
         self._recorder.entry(
             LedgerEntry(
                 at=self._clock(),
-                request_id=job.request_id,
-                tenant=job.tenant,
-                session=job.session,
+                request_id=question.request_id,
+                tenant=question.tenant,
+                session=question.session,
                 call_kind=CallKind.FIRST,
                 route=Route.AUDIT,
-                reason="audit",
-                slug=job.loaded.slug,
-                version=job.loaded.version,
-                model=job.model,
+                reason=reason,
+                slug=loaded.slug,
+                version=loaded.version,
+                model=question.model,
                 status=status,
                 prompt_tokens=usage.prompt_tokens if usage else 0,
                 cached_tokens=usage.cached_tokens if usage else 0,
                 completion_tokens=usage.completion_tokens if usage else 0,
-                cost=self._costing.charge(job.model, usage) if usage else None,
+                cost=self._costing.charge(question.model, usage) if usage else None,
                 latency_ms=(time.perf_counter() - began) * 1_000,
             )
         )
-        if heard is None or status != 200:
-            self._record(job.loaded, Origin.AUDIT, None, answered=True, reason="no_upstream_answer")
-        else:
-            self.compare(job.loaded, Origin.AUDIT, job.text, heard)
-            if job.heir is not None:
-                await self._beside(
-                    Beside(loaded=job.heir, request=job.request, encoding=job.encoding, heard=heard)
-                )
+        return heard if status == 200 else None
 
     def compare(self, loaded: Loaded, origin: Origin, text: str, heard: Heard) -> None:
         """Record whether an answer equals the upstream's.
@@ -230,6 +306,25 @@ class Shadow:
         """Record that a specialist left a request to the upstream."""
         self._record(loaded, Origin.SHADOW, None, answered=False, reason=reason)
 
+    def attempted(self, loaded: Loaded, given: Answer | Abstain, seconds: float) -> None:
+        """Record how a run of a specialist went.
+
+        One that was stopped before it had half of its time says nothing about it: the time
+        went elsewhere.
+        """
+        outcome = "answered" if isinstance(given, Answer) else given.reason
+        if outcome == "deadline" and seconds < self._deadline / 2:
+            return
+        self._recorder.attempt(
+            Attempt(
+                slug=loaded.slug,
+                version=loaded.version,
+                at=self._clock(),
+                outcome=outcome,
+                took_ms=seconds * 1_000,
+            )
+        )
+
     def _record(
         self, loaded: Loaded, origin: Origin, agreed: bool | None, *, answered: bool, reason: str
     ) -> None:
@@ -246,3 +341,14 @@ class Shadow:
                 reason=reason,
             )
         )
+
+
+def _same(loaded: Loaded, first: Heard, second: Heard | None) -> tuple[bool | None, str]:
+    """Return whether the upstream gave the same answer twice, and what is to be noted."""
+    if second is None or (second.text is None and not second.tools):
+        return None, "no_upstream_answer"
+    if first.tools and second.tools:
+        return None, "tools"
+    if first.text is None or second.text is None:
+        return False, "tools"
+    return agrees(loaded.shape, first.text, second.text), ""

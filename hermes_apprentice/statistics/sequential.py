@@ -13,7 +13,8 @@ hypothesis' side of the target. Independence is not needed, a constant rate neit
 Sources: Ville, "Etude critique de la notion de collectif" (1939); Robbins, "Statistical methods
 related to the law of the iterated logarithm" (1970); Howard, Ramdas, McAuliffe and Sekhon,
 "Time-uniform, nonparametric, nonasymptotic confidence sequences" (2021); Ramdas, Grunwald, Vovk
-and Shafer, "Game-theoretic statistics and safe anytime-valid inference" (2023).
+and Shafer, "Game-theoretic statistics and safe anytime-valid inference" (2023); Shin, Ramdas and
+Rinaldo, "E-detectors: a nonparametric framework for sequential change detection" (2022).
 
 Knows nothing about specialists, stages or what is being counted.
 """
@@ -21,7 +22,9 @@ Knows nothing about specialists, stages or what is being counted.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 from scipy import special
 
 _STEPS = 60
@@ -70,6 +73,41 @@ def evidence_below(successes: int, trials: int, target: float) -> float:
     """
     _check(successes, trials, target)
     return evidence_above(trials - successes, trials, 1.0 - target)
+
+
+def rise_evidence(events: Sequence[bool], rate: float, window: int) -> float:
+    """Return the evidence that events became more frequent than a rate at some point.
+
+    The sum, over every point at which a rise may have begun, of `evidence_above` since then (a
+    Shiryaev-Roberts e-detector; Shin, Ramdas and Rinaldo, "E-detectors", 2022). While the chance
+    of an event, given everything before it, stays at or below ``rate``, the sum grows by at most
+    1 per observation in expectation; so it takes ``c`` observations or more, on average, until it
+    first reaches ``c``. Points before the window are left out, which only makes it smaller.
+
+    Args:
+        events: Whether each observation is an event, oldest first.
+        rate: The rate that is still right, strictly between 0 and 1.
+        window: Latest observations that are looked at.
+
+    Returns:
+        The evidence: 0 or more; 0 without observations.
+
+    Raises:
+        ValueError: The rate is not inside (0, 1).
+    """
+    _check(0, 0, rate)
+    latest = np.array(events[-window:], dtype=bool)[::-1]
+    hits = np.cumsum(latest)
+    misses = np.arange(1, len(latest) + 1) - hits
+    # As in `evidence_above`, for all beginnings at once: this runs once a second and specialist.
+    with np.errstate(divide="ignore", over="ignore"):
+        logarithms = (
+            np.log(special.betaincc(hits + 1, misses + 1, rate))
+            + special.betaln(hits + 1, misses + 1)
+            - hits * math.log(rate)
+            - (misses + 1) * math.log1p(-rate)
+        )
+        return float(np.exp(logarithms).sum())
 
 
 def confidence_lower(successes: int, trials: int, alpha: float) -> float:

@@ -1,4 +1,4 @@
-"""The ledger of routed calls and comparisons, written by the sidecar in batches.
+"""The ledger of routed calls, and what specialists did, written by the sidecar in batches.
 
 Knows nothing about prices; reading it back is the ledger's business.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hermes_apprentice.domain.accounting import Comparison, LedgerEntry
+from hermes_apprentice.domain.accounting import Attempt, Comparison, LedgerEntry, Repeat
 from hermes_apprentice.storage.aio import AsyncDatabase
 
 _ENTRY = """
@@ -22,9 +22,17 @@ INSERT INTO comparisons (slug, version, at, origin, agreed, answered, reason)
 VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
+_ATTEMPT = "INSERT INTO attempts (slug, version, at, outcome, took_ms) VALUES (?, ?, ?, ?, ?)"
+
+_REPEAT = "INSERT INTO repeats (slug, at, model, agreed, reason) VALUES (?, ?, ?, ?, ?)"
+
 
 async def append(
-    database: AsyncDatabase, entries: Sequence[LedgerEntry], comparisons: Sequence[Comparison]
+    database: AsyncDatabase,
+    entries: Sequence[LedgerEntry],
+    comparisons: Sequence[Comparison],
+    attempts: Sequence[Attempt] = (),
+    repeats: Sequence[Repeat] = (),
 ) -> None:
     """Write a batch in one transaction: all of it, or nothing.
 
@@ -36,6 +44,10 @@ async def append(
             await connection.executemany(_ENTRY, [_entry_row(entry) for entry in entries])
         if comparisons:
             await connection.executemany(_COMPARISON, [_comparison_row(one) for one in comparisons])
+        if attempts:
+            await connection.executemany(_ATTEMPT, [_attempt_row(one) for one in attempts])
+        if repeats:
+            await connection.executemany(_REPEAT, [_repeat_row(one) for one in repeats])
 
 
 def _entry_row(entry: LedgerEntry) -> tuple[object, ...]:
@@ -64,3 +76,11 @@ def _entry_row(entry: LedgerEntry) -> tuple[object, ...]:
 
 def _comparison_row(one: Comparison) -> tuple[object, ...]:
     return (one.slug, one.version, one.at, one.origin, one.agreed, one.answered, one.reason)
+
+
+def _attempt_row(one: Attempt) -> tuple[object, ...]:
+    return (one.slug, one.version, one.at, one.outcome, one.took_ms)
+
+
+def _repeat_row(one: Repeat) -> tuple[object, ...]:
+    return (one.slug, one.at, one.model, one.agreed, one.reason)

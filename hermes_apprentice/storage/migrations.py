@@ -237,6 +237,29 @@ CREATE INDEX tenant_usage_by_period ON tenant_usage (period);
 CREATE INDEX ledger_by_tenant ON ledger (tenant, at);
 """
 
+_CONDUCT = """
+ALTER TABLE rollouts ADD COLUMN judged_from REAL NOT NULL DEFAULT 0;
+CREATE TABLE attempts (
+    attempt_id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    slug            TEXT NOT NULL,
+    version         INTEGER NOT NULL,
+    at              REAL NOT NULL,
+    outcome         TEXT NOT NULL,
+    took_ms         REAL NOT NULL
+);
+CREATE INDEX attempts_by_version ON attempts (slug, version, attempt_id);
+CREATE TABLE repeats (
+    repeat_id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    slug            TEXT NOT NULL,
+    at              REAL NOT NULL,
+    model           TEXT NOT NULL,
+    agreed          INTEGER,
+    reason          TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX repeats_by_slug ON repeats (slug, repeat_id);
+CREATE INDEX exchanges_by_session_time ON exchanges (session_id, asked_at);
+"""
+
 _MERGES = """
 CREATE TABLE merges (
     merge_id        TEXT PRIMARY KEY,
@@ -251,5 +274,13 @@ CREATE TABLE merged_patterns (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_LEARNING, _SERVING, _COURIERS, _RAISES, _TENANTS, _MERGES)
+MIGRATIONS: tuple[str, ...] = (
+    _LEARNING,
+    _SERVING,
+    _COURIERS,
+    _RAISES,
+    _TENANTS,
+    _CONDUCT,
+    _MERGES,
+)
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

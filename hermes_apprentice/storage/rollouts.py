@@ -18,16 +18,18 @@ HISTORY = 20_000
 """Most comparisons of a version that are read back."""
 
 _SAVE = """
-INSERT INTO rollouts (slug, version, stage, share, held, step_started_at, reason, updated_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO rollouts
+    (slug, version, stage, share, held, step_started_at, reason, judged_from, updated_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (slug) DO UPDATE SET
     version = excluded.version, stage = excluded.stage, share = excluded.share,
     held = excluded.held, step_started_at = excluded.step_started_at,
-    reason = excluded.reason, updated_at = excluded.updated_at
+    reason = excluded.reason, judged_from = excluded.judged_from, updated_at = excluded.updated_at
 """
 
 _MOVE = """
-UPDATE rollouts SET stage = ?, share = ?, held = ?, step_started_at = ?, reason = ?, updated_at = ?
+UPDATE rollouts SET stage = ?, share = ?, held = ?, step_started_at = ?, reason = ?,
+    judged_from = ?, updated_at = ?
 WHERE slug = ? AND version = ? AND stage = ? AND share = ? AND held = ? AND step_started_at = ?
 """
 
@@ -163,19 +165,27 @@ async def read_rollouts(database: AsyncDatabase) -> list[Rollout]:
 
 
 async def read_history(
-    database: AsyncDatabase, slug: str, version: int, after: int = 0
+    database: AsyncDatabase, slug: str, version: int, after: int = 0, since: float = 0.0
 ) -> list[Seen]:
-    """Return the comparable answers of a version behind the id ``after``, oldest first."""
+    """Return the comparable answers of a version, oldest first.
+
+    Args:
+        database: Where they are.
+        slug: The specialist.
+        version: Its version.
+        after: Only those behind this id.
+        since: Only those from this Unix time on.
+    """
     rows = await database.read(
         """
         SELECT * FROM (
             SELECT comparison_id, at, agreed FROM comparisons
-            WHERE slug = ? AND version = ? AND comparison_id > ?
+            WHERE slug = ? AND version = ? AND comparison_id > ? AND at >= ?
               AND answered AND agreed IS NOT NULL
             ORDER BY comparison_id DESC LIMIT ?
         ) ORDER BY comparison_id
         """,
-        (slug, version, after, HISTORY),
+        (slug, version, after, since, HISTORY),
     )
     return [
         Seen(comparison_id=row["comparison_id"], at=row["at"], agreed=bool(row["agreed"]))
@@ -204,6 +214,7 @@ def _row(rollout: Rollout) -> tuple[object, ...]:
         rollout.held,
         rollout.step_started_at,
         rollout.reason,
+        rollout.judged_from,
     )
 
 
@@ -216,6 +227,7 @@ def _move_values(before: Rollout, after: Rollout, now: float) -> tuple[object, .
         after.held,
         after.step_started_at,
         after.reason,
+        after.judged_from,
         now,
         before.slug,
         before.version,
@@ -235,4 +247,5 @@ def _rollout(row: sqlite3.Row) -> Rollout:
         held=bool(row["held"]),
         step_started_at=row["step_started_at"],
         reason=row["reason"],
+        judged_from=row["judged_from"],
     )

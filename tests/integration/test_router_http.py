@@ -28,9 +28,10 @@ from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.router.matcher import PatternMatcher
 from hermes_apprentice.router.server import Sidecar, running_sidecar
 from hermes_apprentice.router.specialists import Loaded
-from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
+from hermes_apprentice.settings import BudgetSettings, ServerSettings, Settings, UpstreamSettings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.rollouts import save_rollout
+from hermes_apprentice.storage.spending import add_spending
 from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource
 
 ASKED = "Label this ticket: the app crashes when I open it."
@@ -873,6 +874,144 @@ async def test_an_audit_asks_the_upstream_as_well_and_is_paid(
     assert audit["cost"] == 100 * 3 + 3 * 15
     asked = json.loads(upstream.requests[0][3])
     assert asked["stream"] is False and "stream_options" not in asked
+
+
+async def attempts(running: Sidecar, settings: Settings) -> list[tuple[str, float]]:
+    async with asyncio.timeout(DEADLINE):
+        await running.parts.shadow.settle()
+    assert await running.parts.recorder.write()
+    with Database(settings.database_path) as database:
+        rows = database.read("SELECT outcome, took_ms FROM attempts ORDER BY attempt_id")
+    return [(row["outcome"], row["took_ms"]) for row in rows]
+
+
+@pytest.mark.parametrize("stage", [Stage.SHADOW, Stage.LIVE])
+@pytest.mark.parametrize(
+    ("act", "outcome"),
+    [
+        (raises, "error"),
+        (hangs, "deadline"),
+        (abstains, "confidence"),
+        (says_what_is_no_label, "invalid"),
+        (returns_garbage, "invalid"),
+    ],
+)
+async def test_every_run_is_noted_with_its_outcome_and_time(
+    configured: Settings,
+    upstream: Upstream,
+    act: Callable[[], Awaitable[Any]],
+    outcome: str,
+    stage: Stage,
+) -> None:
+    rollout = configured.rollout.model_copy(update={"deadline_seconds": 0.2})
+    quick = configured.model_copy(update={"rollout": rollout})
+    async with sidecar(quick, Misbehaving(act), stage=stage) as running:
+        async with posted(running.url, body()) as (response, _):
+            assert response.status == 200
+        ((noted, took),) = await attempts(running, quick)
+        compared = await comparisons(running, quick)
+    assert noted == outcome
+    assert (took >= 190) == (outcome == "deadline")
+    assert [one["agreed"] for one in compared] == [None]
+
+
+async def test_the_upstream_is_asked_twice_where_that_is_wanted_and_it_is_paid(
+    configured: Settings, upstream: Upstream
+) -> None:
+    answers = iter(["bug", "billing", "bug", "bug", "bug", "bug"])
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response(completion(next(answers)))
+
+    upstream.handler = handler
+    rollout = configured.rollout.model_copy(update={"self_agreement_share": 1.0})
+    curious = configured.model_copy(update={"rollout": rollout})
+    async with sidecar(curious, FakeRuntime({ASKED: "bug"}), stage=Stage.SHADOW) as running:
+        for _ in range(3):
+            async with posted(running.url, body()) as (response, _):
+                assert response.headers["x-apprentice-route"] == "upstream"
+            compared = await comparisons(running, curious)
+        entries = await ledger(running, curious)
+        with Database(curious.database_path) as database:
+            repeats = database.read("SELECT agreed, model FROM repeats")
+        await running.parts.conductor.step()
+        async with aiohttp.ClientSession() as session:
+            url = f"{running.url}/apprentice/explain"
+            async with session.get(url, params={"text": ASKED}) as response:
+                explained = await response.json()
+    assert [(row["agreed"], row["model"]) for row in repeats] == [
+        (0, "big-one"), (1, "big-one"), (1, "big-one")
+    ]  # fmt: skip
+    assert [one["agreed"] for one in compared] == [1, 1, 1]
+    paid = [
+        (row["route"], row["reason"], row["cost"]) for row in entries if row["route"] == "audit"
+    ]
+    assert paid == [("audit", "repeat", 100 * 3 + 3 * 15)] * 3
+    assert len(upstream.requests) == 6
+    standing = explained["standing"]
+    assert standing["self_agreement"] == {
+        "model": "big-one", "asked": 3, "compared": 3, "agreed": 2
+    }  # fmt: skip
+    assert standing["target"] == curious.rollout.target_agreement
+
+
+async def test_an_audited_answer_may_be_asked_twice_as_well(
+    configured: Settings, upstream: Upstream
+) -> None:
+    shares = {"audit_share": 1.0, "self_agreement_share": 1.0}
+    curious = configured.model_copy(
+        update={"rollout": configured.rollout.model_copy(update=shares)}
+    )
+    async with sidecar(curious, FakeRuntime({ASKED: "bug"})) as running:
+        async with posted(running.url, body()):
+            pass
+        compared = await comparisons(running, curious)
+        with Database(curious.database_path) as database:
+            repeats = database.read("SELECT agreed FROM repeats")
+    assert [one["agreed"] for one in compared] == [1]
+    assert [row["agreed"] for row in repeats] == [1]
+    assert len(upstream.requests) == 2
+
+
+async def test_a_used_up_budget_stops_the_second_question_and_nothing_else(
+    configured: Settings, upstream: Upstream
+) -> None:
+    rollout = configured.rollout.model_copy(update={"self_agreement_share": 1.0})
+    poor = configured.model_copy(
+        update={"rollout": rollout, "budget": BudgetSettings(monthly_dollars=1)}
+    )
+    with Database(poor.database_path) as database, database.transaction() as connection:
+        add_spending(connection, at=time.time(), purpose="training", amount=1_000_000)
+    async with sidecar(poor, FakeRuntime({ASKED: "bug"}), stage=Stage.SHADOW) as running:
+        async with posted(running.url, body()) as (response, _):
+            assert response.status == 200
+        compared = await comparisons(running, poor)
+    assert [one["agreed"] for one in compared] == [1]
+    assert len(upstream.requests) == 1
+
+
+async def test_a_specialist_that_keeps_failing_is_taken_out_and_the_upstream_goes_on(
+    configured: Settings, upstream: Upstream
+) -> None:
+    async with sidecar(configured, Misbehaving(raises)) as running:
+        async with posted(running.url, body()) as (response, _):
+            assert response.headers["x-apprentice-route"] == "fallback"
+        assert await running.parts.recorder.write()
+        # Failures within half a minute count once, so the others are further apart.
+        with Database(configured.database_path) as database, database.transaction() as connection:
+            for number in range(1, 5):
+                connection.execute(
+                    "INSERT INTO attempts (slug, version, at, outcome, took_ms) "
+                    "VALUES ('label-ticket', 1, ?, 'error', 2.0)",
+                    (time.time() + 60 * number,),
+                )
+        # The sidecar's own conductor may have taken the step before this one could.
+        await running.parts.conductor.step()
+        found = running.parts.specialists.now.rollouts["label-ticket"]
+        assert found.stage is Stage.QUARANTINED
+        assert "failed, timed out" in found.reason
+        async with posted(running.url, body()) as (response, _):
+            assert response.headers["x-apprentice-route"] == "upstream"
 
 
 async def test_a_failed_audit_is_missing_data(settings: Settings) -> None:

@@ -6,6 +6,7 @@ import typer
 
 from hermes_apprentice.approvals.changes import merge_question
 from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
+from hermes_apprentice.pipeline import stages
 from hermes_apprentice.pipeline.housekeeping import clean
 
 app = typer.Typer(help="The specialists, their verdicts and their stages.", no_args_is_help=False)
@@ -53,7 +54,7 @@ def show(name: str, as_json: bool = Json) -> None:
     if as_json:
         print_json(details)
         return
-    typer.echo(details.report)
+    typer.echo(f"{details.in_words()}\n\n{details.report}")
 
 
 @app.command()
@@ -106,3 +107,26 @@ def gc(
         ("what", "size"),
         [(waste.what, f"{waste.size / 1e6:.1f} MB") for waste in found],
     )
+
+
+@app.command()
+def advance(name: str, yes: bool = typer.Option(False, "--yes", help="Do not ask.")) -> None:
+    """Take a specialist's next step now, without waiting for evidence."""
+    if not yes:
+        typer.confirm(f"Give '{name}' more traffic before it has shown enough?", abort=True)
+    with opened() as (_, _, pipeline):
+        typer.echo(stages.advance(pipeline, name, "cli asked for it"))
+
+
+@app.command()
+def hold(name: str) -> None:
+    """Keep a specialist at its present share until it is resumed."""
+    with opened() as (_, _, pipeline):
+        typer.echo(stages.hold(pipeline, name))
+
+
+@app.command()
+def resume(name: str) -> None:
+    """Let a held specialist take steps again, or put one that was taken out into shadow."""
+    with opened() as (_, _, pipeline):
+        typer.echo(stages.resume(pipeline, name, "cli asked for it"))

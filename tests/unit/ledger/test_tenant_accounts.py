@@ -17,7 +17,10 @@ def test_an_account_shows_what_counts_now(database: Database) -> None:
     office.revoke("bob", NOW)
     periods = periods_at(NOW)
     with database.transaction() as connection:
-        connection.execute("INSERT INTO rollouts VALUES ('s', 1, 'live', 1, 0, 1, '', 1)")
+        connection.execute(
+            "INSERT INTO rollouts (slug, version, stage, share, held, step_started_at, reason, "
+            "updated_at) VALUES ('s', 1, 'live', 1, 0, 1, '', 1)"
+        )
         connection.executemany(
             "INSERT INTO tenant_usage VALUES (?, ?, ?, ?, ?)",
             [

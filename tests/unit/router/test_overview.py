@@ -146,6 +146,20 @@ def test_every_figure_of_a_busy_week_is_on_the_page(
     assert "99 without a price" in text
 
 
+def test_the_upstreams_agreement_with_itself_stands_beside_a_specialists(
+    database: Database, settings: Settings, fill: Callable[..., None]
+) -> None:
+    fill(database, NOW)
+    assert "agrees with itself" not in shown(database, settings)
+    with database.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO repeats (slug, at, model, agreed) VALUES ('ticket-label', ?, 'big', ?)",
+            [(NOW, True), (NOW, True), (NOW, False), (NOW, None)],
+        )
+    text = shown(database, settings)
+    assert "The upstream (big) agrees with itself on 2 of 3 requests" in text
+
+
 def test_nothing_that_was_read_can_become_markup(
     database: Database, settings: Settings, fill: Callable[..., None]
 ) -> None:

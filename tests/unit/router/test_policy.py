@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hermes_apprentice.domain.routing import Rollout
+from hermes_apprentice.domain.routing import Rollout, in_canary
 from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.router.policy import decide
+from hermes_apprentice.settings import child_environment
 
 
 def rollout(stage: Stage, share: float = 0.0) -> Rollout:
@@ -59,3 +64,47 @@ def test_the_audited_share_of_live_answers_is_as_set_and_depends_on_the_request_
     assert drawn == again
     assert not any(decide(live, "s", f"request-{n}", 0.0).audit for n in range(100))
     assert all(decide(live, "s", f"request-{n}", 1.0).audit for n in range(100))
+
+
+@given(
+    session=st.text(max_size=40),
+    slug=st.text("abcdefgh-", min_size=1, max_size=20),
+    shares=st.lists(st.floats(0, 1), min_size=2, max_size=6),
+)
+def test_who_is_in_at_a_small_share_is_in_at_every_larger_one(
+    session: str, slug: str, shares: list[float]
+) -> None:
+    inside = [in_canary(slug, session, share) for share in sorted(shares)]
+    assert inside == sorted(inside)
+    assert not in_canary(slug, session, 0.0) and in_canary(slug, session, 1.0)
+
+
+def test_another_process_puts_every_session_on_the_same_side() -> None:
+    program = (
+        "from hermes_apprentice.domain.routing import in_canary\n"
+        "print(''.join(str(int(in_canary('label-ticket', f's-{n}', 0.15))) for n in range(300)))"
+    )
+    sides = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=child_environment(PYTHONHASHSEED=seed),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    here = "".join(str(int(in_canary("label-ticket", f"s-{n}", 0.15))) for n in range(300))
+    assert sides == {here}
+    assert 20 < here.count("1") < 75
+
+
+def test_what_is_asked_twice_is_drawn_apart_from_what_is_audited() -> None:
+    shadow, live = rollout(Stage.SHADOW), rollout(Stage.LIVE, 1.0)
+    plans = [decide(shadow, "s", f"r-{n}", 0.0, 0.1) for n in range(1_000)]
+    assert 60 < sum(plan.repeat for plan in plans) < 150
+    plans = [decide(live, "s", f"r-{n}", 0.5, 0.5) for n in range(1_000)]
+    assert all(plan.audit for plan in plans if plan.repeat)
+    assert 180 < sum(plan.repeat for plan in plans) < 320
+    assert not any(decide(shadow, "s", f"r-{n}", 1.0).repeat for n in range(200))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hermes_apprentice.domain.accounting import Comparison, LedgerEntry, Origin
+from hermes_apprentice.domain.accounting import Attempt, Comparison, LedgerEntry, Origin, Repeat
 from hermes_apprentice.domain.routing import CallKind, Route
 from hermes_apprentice.router.recorder import BATCH, Recorder
 from hermes_apprentice.router.store import Store
@@ -26,6 +26,9 @@ COMPARISON = Comparison(
     slug="label-ticket", version=1, at=1.0, origin=Origin.SHADOW, agreed=True, answered=True
 )
 
+ATTEMPT = Attempt(slug="label-ticket", version=1, at=1.0, outcome="answered", took_ms=3.0)
+REPEAT = Repeat(slug="label-ticket", at=1.0, model="m", agreed=True)
+
 
 @pytest.fixture
 async def store(settings: Settings) -> AsyncIterator[Store]:
@@ -44,8 +47,12 @@ async def test_everything_that_was_recorded_is_written(store: Store, settings: S
     for _ in range(2 * BATCH + 7):
         recorder.entry(ENTRY)
     recorder.comparison(COMPARISON)
+    for _ in range(BATCH + 1):
+        recorder.attempt(ATTEMPT)
+    recorder.repeat(REPEAT)
     assert await recorder.write()
     assert (count(settings, "ledger"), count(settings, "comparisons")) == (2 * BATCH + 7, 1)
+    assert (count(settings, "attempts"), count(settings, "repeats")) == (BATCH + 1, 1)
     assert recorder.waiting == 0
 
 
@@ -54,7 +61,10 @@ async def test_what_does_not_fit_is_dropped_and_counted(store: Store, settings: 
     for _ in range(5):
         recorder.entry(ENTRY)
         recorder.comparison(COMPARISON)
-    assert (recorder.dropped_entries, recorder.dropped_comparisons) == (2, 2)
+        recorder.attempt(ATTEMPT)
+        recorder.repeat(REPEAT)
+    assert (recorder.dropped_entries, recorder.dropped_comparisons) == (2, 4)
+    assert recorder.dropped_attempts == 2
     assert await recorder.write()
     assert count(settings, "ledger") == 3
 

@@ -8,8 +8,11 @@ import pytest
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.router.rollout import (
+    ALERT,
     DRIFT_WINDOW,
     RUN_LENGTH,
+    SHADOW_ALPHA,
+    audit_share,
     drift_evidence,
     next_rollout,
     notice_of,
@@ -97,7 +100,8 @@ def test_disagreement_takes_a_specialist_out_of_any_stage(start: Rollout) -> Non
     after = moved(start, seen(*[False] * 8))
     assert after is not None
     assert (after.stage, after.share) == (Stage.QUARANTINED, 0.0)
-    assert "0 of the last 8" in after.reason
+    quoted = "0 of 8" if start.stage is Stage.SHADOW else "0 of the last 8"
+    assert quoted in after.reason
 
 
 def test_a_fall_is_noticed_soon_even_after_a_long_good_time() -> None:
@@ -172,4 +176,80 @@ def test_a_specialist_that_never_served_is_not_said_to_be_taken_out() -> None:
     notice = notice_of(before, after)
     assert notice is not None
     assert "will not be put into service" in notice.text
-    assert "again" not in notice.text
+    assert "taken out" not in notice.text and "requests again" not in notice.text
+
+
+def test_a_live_specialist_is_audited_more_closely_while_it_may_have_fallen() -> None:
+    live = rollout(Stage.LIVE, 1.0)
+    doubtful = progress(live, seen(*[True] * 40, False, False), RULES)
+    assert ALERT <= doubtful.drift < RUN_LENGTH
+    assert audit_share(live, doubtful, RULES) == RULES.alert_audit_share
+    cleared = progress(live, seen(*[True] * 40, False, False, *[True] * 40), RULES)
+    assert audit_share(live, cleared, RULES) == RULES.audit_share
+    assert audit_share(live, None, RULES) == RULES.audit_share
+    assert audit_share(rollout(Stage.CANARY, 0.5), doubtful, RULES) == RULES.audit_share
+
+
+def test_audits_that_are_switched_off_stay_off() -> None:
+    live = rollout(Stage.LIVE, 1.0)
+    doubtful = progress(live, seen(False, False, False), RULES)
+    off = RULES.model_copy(update={"audit_share": 0.0})
+    assert audit_share(live, doubtful, off) == 0.0
+    already = RULES.model_copy(update={"audit_share": 0.5})
+    assert audit_share(live, doubtful, already) == 0.5
+
+
+def test_in_shadow_a_specialist_near_the_target_is_given_up_rarely() -> None:
+    draw = random.Random(8)
+    given_up = 0
+    for _ in range(60):
+        history = seen(*[draw.random() < RULES.target_agreement for _ in range(200)])
+        given_up += any(
+            progress(rollout(), history[:count], RULES).against >= 1 / SHADOW_ALPHA
+            for count in range(5, 200, 20)
+        )
+    assert given_up <= 3  # 1 % is promised for all moments together
+
+
+def test_no_step_is_taken_on_old_merits_after_a_fall() -> None:
+    history = seen(*[True] * 300, *[False] * 12)
+    found = progress(rollout(), history, RULES)
+    assert found.evidence >= found.needed and found.drift >= RUN_LENGTH
+    assert moved(rollout(), history) is None
+
+
+def test_a_guardrails_alarm_counts_in_every_stage_and_names_its_reason() -> None:
+    good = progress(rollout(), seen(*[True] * 50), RULES)
+    for start in (rollout(), rollout(Stage.CANARY, 0.5), rollout(Stage.LIVE, 1.0, held=True)):
+        after = next_rollout(start, good, RULES, NOW, "it keeps failing")
+        assert after is not None
+        assert (after.stage, after.reason) == (Stage.QUARANTINED, "it keeps failing")
+    assert next_rollout(rollout(Stage.RETIRED), good, RULES, NOW, "it keeps failing") is None
+
+
+def test_the_messages_about_a_fall_are_as_they_are_documented() -> None:
+    way_out = (
+        "train it anew, retire it, or put it into shadow again with "
+        "`apprentice specialists resume label-ticket`."
+    )
+    for start, history, text in (
+        (
+            rollout(),
+            seen(*[True, False, False] * 8),
+            "'label-ticket' version 2 will not be put into service: agreement is below 80%: 8 of "
+            "24 answers equal the upstream's. It only ran beside the upstream, and none of its "
+            f"answers was sent; {way_out}",
+        ),
+        (
+            rollout(Stage.LIVE, 1.0),
+            seen(*[True] * 30, *[False] * 9),
+            "'label-ticket' version 2 was taken out of service: agreement fell below 80%: 16 of "
+            "the last 25 answers equal the upstream's. The upstream answers these requests again; "
+            + way_out,
+        ),
+    ):
+        after = moved(start, history)
+        assert after is not None
+        notice = notice_of(start, after)
+        assert notice is not None
+        assert notice.text == text and len(text) < 1_000

@@ -12,6 +12,7 @@ from hermes_apprentice.statistics.sequential import (
     confidence_upper,
     evidence_above,
     evidence_below,
+    rise_evidence,
 )
 
 
@@ -64,10 +65,11 @@ def test_evidence_below_is_the_mirror_of_evidence_above(
 def test_at_most_five_percent_are_ever_promoted_at_exactly_the_target() -> None:
     generator = np.random.default_rng(11)
     horizon, people = 1_500, 1_000
-    levels = [
-        next((s for s in range(n + 1) if evidence_above(s, n, 0.8) >= 20), n + 1)
-        for n in range(1, horizon + 1)
-    ]
+    levels, enough = [], 1
+    for trials in range(1, horizon + 1):  # what is enough only grows with the trials
+        while enough <= trials and evidence_above(enough, trials, 0.8) < 20:
+            enough += 1
+        levels.append(enough)
     paths = (generator.random((people, horizon)) < 0.8).cumsum(axis=1)
     ever = (paths >= np.array(levels)).any(axis=1)
     assert 0.01 < ever.mean() <= 0.05
@@ -131,3 +133,50 @@ def test_impossible_targets_are_refused(target: float) -> None:
 def test_impossible_error_rates_are_refused(alpha: float) -> None:
     with pytest.raises(ValueError, match="alpha"):
         confidence_lower(1, 2, alpha)
+
+
+@given(events=st.lists(st.booleans(), max_size=60), rate=st.floats(0.02, 0.6))
+def test_the_evidence_of_a_rise_grows_by_at_most_one_in_expectation(
+    events: list[bool], rate: float
+) -> None:
+    now = rise_evidence(events, rate, 1_000)
+    after = rate * rise_evidence([*events, True], rate, 1_000) + (1 - rate) * rise_evidence(
+        [*events, False], rate, 1_000
+    )
+    assert after == pytest.approx(now + 1, rel=1e-6)
+    assert rise_evidence(events, rate, 20) <= now * (1 + 1e-9)
+
+
+def test_a_rise_is_noticed_after_a_long_quiet_time() -> None:
+    quiet = [False] * 5_000
+    assert rise_evidence(quiet, 0.05, 250) < 10
+    assert rise_evidence([*quiet, *[True] * 4], 0.05, 250) > 10_000
+    assert rise_evidence([], 0.05, 250) == 0
+
+
+def test_alarms_of_a_rise_are_as_rare_as_promised() -> None:
+    """At exactly the rate, 500 observations or more between two alarms at 500."""
+    generator = np.random.default_rng(4)
+    waited = []
+    for _ in range(30):
+        events: list[bool] = []
+        while len(events) < 1_500:
+            events.append(bool(generator.random() < 0.2))
+            if events[-1] and rise_evidence(events, 0.2, 100) >= 500:
+                break
+        waited.append(len(events))
+    assert np.mean(waited) >= 500
+
+
+@given(events=st.lists(st.booleans(), max_size=80), rate=st.floats(0.01, 0.9))
+def test_the_evidence_of_a_rise_is_the_sum_over_all_beginnings(
+    events: list[bool], rate: float
+) -> None:
+    beginnings = [events[start:] for start in range(len(events))]
+    expected = sum(evidence_above(sum(one), len(one), rate) for one in beginnings)
+    assert rise_evidence(events, rate, 100) == pytest.approx(expected, rel=1e-9)
+
+
+def test_overwhelming_evidence_of_a_rise_is_infinite_and_no_error() -> None:
+    assert rise_evidence([True] * 900, 0.01, 900) == math.inf
+    assert rise_evidence([False] * 9_000, 0.9, 9_000) >= 0

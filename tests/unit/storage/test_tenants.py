@@ -188,7 +188,9 @@ async def test_a_damaged_table_is_an_error_and_not_a_tenant_without_limits(
 def _serve(database: Database, slug: str) -> None:
     with database.transaction() as connection:
         connection.execute(
-            "INSERT INTO rollouts VALUES (?, 1, 'live', 1.0, 0, 1.0, '', 1.0)", (slug,)
+            "INSERT INTO rollouts (slug, version, stage, share, held, step_started_at, reason, "
+            "updated_at) VALUES (?, 1, 'live', 1.0, 0, 1.0, '', 1.0)",
+            (slug,),
         )
 
 

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from hermes_apprentice.domain.routing import Rollout
+from hermes_apprentice.domain.shape import Kind
+from hermes_apprentice.domain.specialist import Specialist, Stage, Step
+from hermes_apprentice.pipeline.views import SpecialistDetails, SpecialistView
+from hermes_apprentice.storage.conduct import SelfAgreement
+
+SPECIALIST = Specialist(
+    slug="label-ticket",
+    pattern_id="p1",
+    candidate_id="gc-7f3a",
+    kind=Kind.CLASSIFIER,
+    step=Step.REGISTERED,
+    reason="",
+    run_id="run-1",
+    version=3,
+    updated_at=1.0,
+)
+ROLLOUT = Rollout(
+    slug="label-ticket",
+    version=3,
+    stage=Stage.CANARY,
+    share=0.15,
+    held=True,
+    step_started_at=1.0,
+    reason="",
+)
+
+
+def details(rollout: Rollout | None, upstream: SelfAgreement | None) -> SpecialistDetails:
+    view = SpecialistView(specialist=SPECIALIST, rollout=rollout, compared=43, agreed=41)
+    return SpecialistDetails(view=view, report="", target=0.8, self_agreement=upstream)
+
+
+def test_the_upstreams_agreement_with_itself_stands_beside_the_target() -> None:
+    upstream = SelfAgreement(model="big-one", asked=20, compared=20, agreed=19)
+    assert details(ROLLOUT, upstream).in_words().splitlines() == [
+        "Version 3: canary at 15%, held.",
+        "41 of 43 compared answers equal the upstream's; the target is 80%.",
+        "The upstream (big-one) agrees with itself on 19 of 20 requests that it was asked twice: "
+        "between 71% and 100%.",
+    ]
+
+
+def test_what_is_not_registered_and_not_measured_says_so() -> None:
+    first, _, last = details(None, None).in_words().splitlines()
+    assert first == "It is not registered."
+    assert "not measured yet" in last
