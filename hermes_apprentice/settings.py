@@ -70,6 +70,9 @@ class TrainerSettings(_Section):
     seed: int = 7
     """For everything random in training."""
 
+    base_model: str = "Qwen/Qwen2.5-1.5B-Instruct"
+    """Model that generators start from; classifiers and extractors do not use it."""
+
 
 class GateSettings(_Section):
     """What a specialist must prove before it is registered."""
@@ -221,6 +224,24 @@ class McpSettings(_Section):
     """Tools that act at once instead of asking the operator first."""
 
 
+class IsolationSettings(_Section):
+    """Where Apprentice runs, seen from Hermes; written by ``apprentice setup``."""
+
+    profile: Literal["none", "docker", "firecracker"] = "none"
+    """Beside Hermes, in a container, or in a microVM."""
+
+    sidecar_url: str = ""
+    """Where Hermes reaches the sidecar; empty goes by the profile and ``server.port``."""
+
+    container: str = Field(default="hermes-apprentice", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the container."""
+
+    guest: str = Field(
+        default="apprentice@172.31.80.2", pattern=r"^[A-Za-z0-9_.-]+@[A-Za-z0-9.:-]+$"
+    )
+    """User and address of the microVM, for ssh."""
+
+
 class ModelSettings(_Section):
     """The embedder."""
 
@@ -252,6 +273,7 @@ class Settings(_Section):
     budget: BudgetSettings = BudgetSettings()
     mcp: McpSettings = McpSettings()
     models: ModelSettings = ModelSettings()
+    isolation: IsolationSettings = IsolationSettings()
 
     upstream_api_key: SecretStr | None = None
     """Read from the variable that ``upstream.api_key_env`` names."""

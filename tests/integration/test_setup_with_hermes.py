@@ -179,7 +179,7 @@ def test_after_hermes_rewrote_its_configuration_only_ours_is_removed(place: Plac
     assert env.read_text() == "OTHER=1\n"
 
 
-@pytest.mark.parametrize(("answers", "agreed"), [("7\ny\n", True), ("7\nn\n", False)])
+@pytest.mark.parametrize(("answers", "agreed"), [("7\n\ny\n", True), ("7\n\nn\n", False)])
 def test_in_a_terminal_it_asks_for_the_budget_and_before_it_changes_anything(
     place: Place, answers: str, agreed: bool
 ) -> None:

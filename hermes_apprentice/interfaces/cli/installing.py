@@ -12,10 +12,12 @@ import typer
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.interfaces.install.carrying_out import carry_out, take_out
 from hermes_apprentice.interfaces.install.machine import examine_machine, find_hermes
+from hermes_apprentice.interfaces.install.placement import Isolation
 from hermes_apprentice.interfaces.install.plan import FileChange, Plan, original_text
 from hermes_apprentice.interfaces.install.receipt import read_receipts
 from hermes_apprentice.interfaces.install.scheduler import wanted_jobs
 from hermes_apprentice.interfaces.install.setting_up import plan_removal, plan_setup
+from hermes_apprentice.interfaces.install.settings_file import BASE_MODELS
 from hermes_apprentice.interfaces.install.survey import (
     survey_own,
     survey_profile,
@@ -24,7 +26,12 @@ from hermes_apprentice.interfaces.install.survey import (
 from hermes_apprentice.interfaces.install.upstream import provider_name
 from hermes_apprentice.interfaces.install.wishes import HermesFacts, Machine, Wishes
 from hermes_apprentice.interfaces.install.yaml_text import read_yaml
-from hermes_apprentice.settings import Settings, child_environment, load_settings
+from hermes_apprentice.settings import (
+    IsolationSettings,
+    Settings,
+    child_environment,
+    load_settings,
+)
 
 _SECRET = re.compile(
     r"""((?:key|token|secret|password|authorization|cookie)["']?\s*[:=]\s*)"""
@@ -53,6 +60,15 @@ def setup(
         None, help="The real endpoint, instead of the one that Hermes uses today."
     ),
     key_env: str | None = typer.Option(None, help="The variable that holds its key."),
+    base_model: str | None = typer.Option(
+        None, help="The model that generators start from, such as Qwen/Qwen2.5-1.5B-Instruct."
+    ),
+    isolation: Isolation | None = typer.Option(
+        None, help="Where Apprentice runs: beside Hermes, in a container, or in a microVM."
+    ),
+    sidecar_url: str | None = typer.Option(
+        None, help="Where Hermes reaches the sidecar, if it is not where the profile says."
+    ),
     with_training: bool = typer.Option(
         False, "--with-training", help="Make the training environment as well (torch)."
     ),
@@ -61,18 +77,23 @@ def setup(
     ),
 ) -> None:
     """Put Apprentice into Hermes; shows what would change unless --apply is given."""
-    settings = _settings(hermes_home)
+    settings = _isolated(_settings(hermes_home), isolation, sidecar_url)
     asks = apply and not non_interactive and sys.stdin.isatty()
-    if asks and budget is None and not (settings.home / "settings.toml").exists():
-        budget = typer.prompt(
-            "Most that may be spent on training in a month, in dollars", default=0.0, type=float
-        )
+    if asks and not (settings.home / "settings.toml").exists():
+        if budget is None:
+            budget = typer.prompt(
+                "Most that may be spent on training in a month, in dollars", default=0.0, type=float
+            )
+        if base_model is None:
+            typer.echo(f"Models that generators can start from: {', '.join(BASE_MODELS)}")
+            base_model = typer.prompt("Base model", default=settings.trainer.base_model)
     wishes = Wishes(
         profiles=tuple(dict.fromkeys(profile)),
         model=model,
         upstream_url=upstream_url,
         key_env=key_env,
         budget=budget,
+        base_model=base_model,
         with_training=with_training,
         service=service,
     )
@@ -132,6 +153,16 @@ def _settings(hermes_home: Path | None) -> Settings:
     )
 
 
+def _isolated(settings: Settings, isolation: Isolation | None, url: str | None) -> Settings:
+    """Return the settings with what was asked for about isolation; another profile starts anew."""
+    present = settings.isolation
+    if isolation is not None and isolation.value != present.profile:
+        present = IsolationSettings(profile=isolation.value)
+    if url is not None:
+        present = present.model_copy(update={"sidecar_url": url.rstrip("/")})
+    return settings.model_copy(update={"isolation": present})
+
+
 def _finish(
     plan: Plan, name: str, settings: Settings, command: Path | None, apply: bool, asks: bool
 ) -> None:
@@ -170,8 +201,14 @@ def _found(settings: Settings, hermes: HermesFacts, machine: Machine) -> str:
             f"GPU         {gpus}",
             f"KVM         {'yes' if machine.kvm else 'no'}",
             f"Docker      {machine.docker or 'no'}",
+            f"Isolation   {_where(settings, machine)}",
         )
     )
+
+
+def _where(settings: Settings, machine: Machine) -> str:
+    inside = "; Hermes runs in a container" if machine.contained else ""
+    return settings.isolation.profile + inside
 
 
 def _shown(plan: Plan) -> str:

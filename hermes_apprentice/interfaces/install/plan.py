@@ -6,7 +6,6 @@ A plan that is empty means that everything is in place already.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +14,13 @@ from typing import Any
 
 from hermes_apprentice.assets import asset_dir, dashboard_files
 from hermes_apprentice.errors import ConfigError
+from hermes_apprentice.interfaces.install.crossing import (
+    DISCOVERY,
+    DISCOVERY_SECONDS,
+    mcp_entry,
+    patient,
+    script_content,
+)
 from hermes_apprentice.interfaces.install.edits import (
     Edit,
     apply_edits,
@@ -22,6 +28,7 @@ from hermes_apprentice.interfaces.install.edits import (
     revert_edits,
     with_additions,
 )
+from hermes_apprentice.interfaces.install.placement import Placement
 from hermes_apprentice.interfaces.install.receipt import (
     JobRecord,
     Receipt,
@@ -41,6 +48,9 @@ from hermes_apprentice.interfaces.install.upstream import (
 from hermes_apprentice.interfaces.install.wishes import HermesFacts
 from hermes_apprentice.interfaces.install.yaml_text import ABSENT, read_yaml, value_at
 from hermes_apprentice.settings import Settings
+
+SIDECAR_KEY_ENV = "APPRENTICE_KEY"
+"""Variable with Hermes' key for a sidecar that listens beyond loopback."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,24 +154,13 @@ class Plan:
         return not self.own and not self.steps and all(one.empty for one in self.profiles)
 
 
-def sidecar_url(settings: Settings) -> str:
-    """Return the OpenAI endpoint of the sidecar.
-
-    Raises:
-        ConfigError: Its port is not fixed.
-    """
-    host, port = settings.server.host, settings.server.port
-    if port == 0:
-        raise ConfigError("server.port is 0 (any free port); Hermes needs a fixed one.")
-    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
-
-
 def plan_profile(
     state: ProfileState,
     upstream: RealUpstream,
     settings: Settings,
     hermes: HermesFacts,
     jobs: Sequence[JobRecord],
+    placement: Placement,
 ) -> ProfilePlan:
     """Work out what changes for one profile.
 
@@ -171,6 +170,7 @@ def plan_profile(
         settings: Apprentice's settings.
         hermes: The Hermes that is installed.
         jobs: Jobs that its scheduler is to have.
+        placement: Where Apprentice runs.
 
     Raises:
         ConfigError: Something of our name is there that is not ours, or cannot be edited.
@@ -179,7 +179,7 @@ def plan_profile(
     edits = [as_edit(record) for record in old.edits] if old is not None else []
     before = original_text(state)
     refuse_foreign(state, read_yaml(before, str(state.home / "config.yaml")))
-    wanted = wanted_edits(read_yaml(before, "config.yaml"), upstream, settings, hermes)
+    wanted = wanted_edits(read_yaml(before, "config.yaml"), upstream, settings, hermes, placement)
     files: list[FileChange] = []
     data = state.parsed()
     if all(edit.holds(data) for edit in wanted) and _same_places(edits, wanted):
@@ -200,7 +200,7 @@ def plan_profile(
         if env_text:
             content = (env_text_of(state) + env_text).encode("utf-8", errors="surrogateescape")
             files.append(FileChange(path=state.env_path, before=state.env, after=content))
-    scripts = {job.script: script_content(job.script, hermes) for job in jobs}
+    scripts = {job.script: script_content(job.script, hermes, placement) for job in jobs}
     for name, content in scripts.items():
         present = state.scripts.get(name)
         if present != content:
@@ -288,7 +288,11 @@ def refuse_foreign(state: ProfileState, config: dict[str, Any]) -> None:
 
 
 def wanted_edits(
-    config: dict[str, Any], upstream: RealUpstream, settings: Settings, hermes: HermesFacts
+    config: dict[str, Any],
+    upstream: RealUpstream,
+    settings: Settings,
+    hermes: HermesFacts,
+    placement: Placement,
 ) -> list[Edit]:
     """Return the edits that a configuration without ours needs."""
     section = model_settings(config)
@@ -300,15 +304,20 @@ def wanted_edits(
         edits.append(edit_of(config, ("model", "provider"), OUR_NAME))
         if upstream.model not in (section.get(key) for key in ("default", "model", "name")):
             edits.append(edit_of(config, ("model", "default"), upstream.model))
-    entry = {"name": OUR_NAME, "base_url": sidecar_url(settings), "api_key": "unused"}
+    key = {"key_env": SIDECAR_KEY_ENV} if placement.keyed else {"api_key": "unused"}
+    entry = {"name": OUR_NAME, "base_url": placement.url, **key}
     edits.append(edit_of(config, ("providers", OUR_NAME), entry, named=True))
     if upstream.provider is not None:
         edits.append(edit_of(config, ("providers", UPSTREAM_NAME), upstream.provider, named=True))
     edits.append(_fallback(config, upstream))
     disabled = value_at(config, ("plugins", "disabled"))
-    if hermes.has_apprentice and not (isinstance(disabled, list) and OUR_NAME in disabled):
+    loads = hermes.has_apprentice and placement.shares_home
+    if loads and not (isinstance(disabled, list) and OUR_NAME in disabled):
         edits.append(edit_of(config, ("plugins", "enabled"), OUR_NAME, item=True))
-    edits.append(edit_of(config, ("mcp_servers", OUR_NAME), _mcp_entry(settings), named=True))
+    tools = mcp_entry(settings, placement)
+    edits.append(edit_of(config, ("mcp_servers", OUR_NAME), tools, named=True))
+    if placement.carries_itself and not patient(config):
+        edits.append(edit_of(config, (DISCOVERY,), DISCOVERY_SECONDS))
     for folder in (settings.skills_dir, asset_dir("skills")):
         edits.append(edit_of(config, ("skills", "external_dirs"), str(folder), item=True))
     return [edit for edit in edits if not edit.holds(config)]
@@ -322,30 +331,6 @@ def _fallback(config: dict[str, Any], upstream: RealUpstream) -> Edit:
         # Hermes tries this list before the entry or entries that the user has.
         return edit_of(config, ("fallback_providers",), upstream.fallback, item=True)
     return edit_of(config, ("fallback_model",), upstream.fallback)
-
-
-def _mcp_entry(settings: Settings) -> dict[str, Any]:
-    path = asset_dir("mcp_server") / "config.yaml"
-    shipped = read_yaml(path.read_text(encoding="utf-8"), str(path))
-    entry = dict(value_at(shipped, ("mcp_servers", OUR_NAME)))
-    environment = {
-        "APPRENTICE_HOME": str(settings.home),
-        "HERMES_HOME": str(settings.hermes_home),
-    }
-    return entry | {"command": sys.executable, "env": {**entry.get("env", {}), **environment}}
-
-
-def script_content(name: str, hermes: HermesFacts) -> bytes:
-    """Return a script for Hermes' scheduler, which runs it with Hermes' own interpreter."""
-    path = asset_dir("cron") / name
-    if hermes.has_apprentice:
-        return path.read_bytes()
-    command = json.dumps([sys.executable, str(path)], ensure_ascii=False)
-    return (
-        '"""Scheduled by Hermes (no agent): handed to the environment that has Apprentice."""\n\n'
-        f"import os\n\nCOMMAND = {command}\n"
-        'if __name__ == "__main__":\n    os.execv(COMMAND[0], COMMAND)\n'
-    ).encode()
 
 
 def _job_changes(state: ProfileState, jobs: Sequence[JobRecord]) -> tuple[JobChange, ...]:

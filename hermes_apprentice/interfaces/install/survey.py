@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.errors import ApprenticeError, ConfigError
+from hermes_apprentice.interfaces.install.containers import compose_path
+from hermes_apprentice.interfaces.install.microvm import guest_settings_path, vm_path
 from hermes_apprentice.interfaces.install.receipt import (
     Receipt,
     backup_path,
@@ -94,6 +96,15 @@ class ProfileState:
                 names.add(name.strip())
         return frozenset(names)
 
+    def value_of(self, variable: str) -> str:
+        """Return what .env sets a variable to; empty where it does not."""
+        found = ""
+        for line in (self.env or b"").decode("utf-8", errors="replace").splitlines():
+            name, sign, value = line.strip().removeprefix("export ").partition("=")
+            if sign and name.strip() == variable:
+                found = value.strip().strip("\"'")
+        return found
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnState:
@@ -119,6 +130,9 @@ class OwnState:
 
     unit: bytes | None
     """The systemd unit."""
+
+    isolation_files: dict[Path, bytes] = field(default_factory=dict)
+    """Files that run Apprentice in a container or a microVM."""
 
 
 def survey_profiles(settings: Settings, names: Sequence[str]) -> list[ProfileState]:
@@ -209,7 +223,15 @@ def survey_own(settings: Settings) -> OwnState:
         has_training=_has_training(settings),
         unit_path=unit_path(),
         unit=read_file(unit_path()),
+        isolation_files=_isolation_files(settings.home),
     )
+
+
+def _isolation_files(home: Path) -> dict[Path, bytes]:
+    guest = guest_settings_path(home)
+    paths = (compose_path(home), vm_path(home), guest, guest.with_name("upstream.env"))
+    found = {path: read_file(path) for path in paths}
+    return {path: content for path, content in found.items() if content is not None}
 
 
 def _has_training(settings: Settings) -> bool:

@@ -25,6 +25,9 @@ class Wishes:
     budget: float | None = None
     """Ceiling for paid training, dollars per month."""
 
+    base_model: str | None = None
+    """The model that generators start from."""
+
     with_training: bool = False
     """Whether to make the training environment."""
 
@@ -96,3 +99,15 @@ class Machine:
 
     sidecar_runs: bool = False
     """Whether the sidecar runs as one of them."""
+
+    docker_command: str = "docker"
+    """Docker's command."""
+
+    ssh_command: str = ""
+    """The command ssh; empty where there is none."""
+
+    contained: bool = False
+    """Whether this is itself a container."""
+
+    user: str = "0:0"
+    """User and group that run this, as numbers."""

@@ -14,13 +14,13 @@ from pydantic import SecretStr
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.interfaces.cli.installing import _difference
 from hermes_apprentice.interfaces.install.carrying_out import carry_out, check_writable, take_out
+from hermes_apprentice.interfaces.install.placement import place, sidecar_url
 from hermes_apprentice.interfaces.install.plan import (
     Act,
     FileChange,
     Plan,
     Step,
     script_content,
-    sidecar_url,
 )
 from hermes_apprentice.interfaces.install.receipt import JobRecord, receipt_path
 from hermes_apprentice.interfaces.install.scheduler import Job, wanted_jobs
@@ -327,11 +327,12 @@ def test_an_unknown_hermes_and_missing_extras_are_warned_about_and_go_on(
     assert "plugins" not in yaml.safe_load(after or b"")
 
 
-def test_scripts_are_handed_over_where_hermes_lacks_the_package() -> None:
+def test_scripts_are_handed_over_where_hermes_lacks_the_package(settings: Settings) -> None:
     name = wanted_jobs()[0].script
-    compile(script_content(name, facts(has_apprentice=False)), name, "exec")
-    assert b"os.execv" in script_content(name, facts(has_apprentice=False))
-    assert b"hermes_apprentice" in script_content(name, facts())
+    here = place(settings, machine())
+    compile(script_content(name, facts(has_apprentice=False), here), name, "exec")
+    assert b"os.execv" in script_content(name, facts(has_apprentice=False), here)
+    assert b"hermes_apprentice" in script_content(name, facts(), here)
 
 
 def test_a_disabled_plugin_stays_disabled(settings: Settings, home: Path) -> None:
