@@ -77,10 +77,8 @@ def send(settings: Settings, job: str) -> int:
 def _send_sessions(settings: Settings) -> None:
     """Bring copies of the session databases over, unless nothing was written since."""
     note = settings.home / "firecracker" / "sent.json"
-    profiles = [
-        (path, str(path.relative_to(settings.hermes_home)))
-        for _, path in discover_profiles(settings.hermes_home)
-    ]
+    found = [path for _, path in discover_profiles(settings.hermes_home) if path.exists()]
+    profiles = [(path, str(path.relative_to(settings.hermes_home))) for path in found]
     states = {name: signature(path, time.time()) for path, name in profiles}
     try:
         before = json.loads(note.read_bytes())

@@ -105,7 +105,9 @@ def place(settings: Settings, machine: Machine) -> Placement:
     wanted = settings.isolation
     isolation = Isolation(wanted.profile)
     url = wanted.sidecar_url.rstrip("/") or sidecar_url(settings)
-    if isolation is Isolation.NONE or (isolation is Isolation.DOCKER and machine.contained):
+    # In a container that can start others, Apprentice gets one of its own as anywhere else.
+    contained = machine.contained and not machine.docker
+    if isolation is Isolation.NONE or (isolation is Isolation.DOCKER and contained):
         return Placement(
             isolation=isolation,
             url=url,
@@ -114,7 +116,7 @@ def place(settings: Settings, machine: Machine) -> Placement:
             jobs=(),
             shares_home=True,
             carries_itself=False,
-            contained=machine.contained,
+            contained=contained,
         )
     if isolation is Isolation.DOCKER:
         if not machine.docker:
@@ -186,8 +188,6 @@ def reachable_upstream(url: str, placement: Placement) -> str:
 
 def _check_microvm(machine: Machine) -> None:
     missing: list[str] = []
-    if machine.contained:
-        missing.append("it cannot be set up from inside a container; run this on the machine")
     if not machine.kvm:
         missing.append(
             "/dev/kvm is missing or not yours: switch virtualisation on in the firmware and add "
