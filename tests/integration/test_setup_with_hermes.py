@@ -338,7 +338,7 @@ async def test_installed_used_through_the_sidecar_and_taken_out_again(
         assert upstream.calls["other"] >= 1, done.stdout
         checked = await asyncio.to_thread(place.run, "apprentice", "doctor", "--json")
         broken = [item for item in json.loads(checked.stdout) if not item["ok"]]
-        assert {item["check"] for item in broken} <= {"training environment", "prices"}
+        assert {item["check"] for item in broken} <= {"training environment", "prices", "budget"}
     finally:
         sidecar.terminate()
         await asyncio.wait_for(sidecar.wait(), 30)

@@ -43,13 +43,25 @@ def explain(
     typer.echo(explanation.in_words())
 
 
-def doctor(as_json: bool = Json) -> int:
+def doctor(
+    as_json: bool = Json,
+    here: bool = typer.Option(
+        False, "--here", help="Only what lies on this side: in a container, in a microVM."
+    ),
+) -> int:
     """Check every part, and say how to repair what is wrong."""
     from hermes_apprentice.doctor import examine
-    from hermes_apprentice.interfaces.install.checks import HERMES_CHECKS
+    from hermes_apprentice.interfaces.install.checks import (
+        HERMES_CHECKS,
+        left_to_the_other_side,
+    )
     from hermes_apprentice.settings import load_settings
 
-    findings = examine(load_settings(), HERMES_CHECKS)
+    settings = load_settings()
+    if here:
+        findings = examine(settings)
+    else:
+        findings = examine(settings, HERMES_CHECKS, left_to_the_other_side(settings))
     if as_json:
         print_json(findings)
     else:
