@@ -71,6 +71,7 @@ After=network-online.target
 Type=exec
 User=apprentice
 ExecStartPre=-/opt/hermes-apprentice/bin/apprentice models pull
+ExecStartPre=/opt/hermes-apprentice/bin/python -m hermes_apprentice.interfaces.across admit /var/lib/hermes-apprentice/hermes.key
 ExecStart=/opt/hermes-apprentice/bin/apprentice serve --host 172.31.80.2
 Environment=APPRENTICE_HOME=/var/lib/hermes-apprentice HERMES_HOME=/var/lib/hermes-sessions
 EnvironmentFile=-/var/lib/hermes-apprentice/upstream.env

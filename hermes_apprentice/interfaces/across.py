@@ -26,10 +26,12 @@ from typing import IO
 
 from hermes_apprentice.errors import ApprenticeError, ConfigError
 from hermes_apprentice.interfaces import cron_jobs
+from hermes_apprentice.interfaces.install.admission import admit
 from hermes_apprentice.interfaces.install.placement import guest_command, ssh_command
 from hermes_apprentice.observer.file_state import signature
 from hermes_apprentice.observer.profiles import discover_profiles
 from hermes_apprentice.settings import Settings, load_settings
+from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.files import new_folder, write_atomically
 
 JOBS = {
@@ -253,8 +255,12 @@ def main(arguments: Sequence[str]) -> int:
         if what == "skills":
             sys.stdout.buffer.write(pack_skills(settings))
             return 0
-        raise ConfigError("Say: run JOB, send JOB, receive, or skills.")
-    except ApprenticeError as error:
+        if what == "admit":
+            with Database(settings.database_path) as database:
+                admit(database, Path(job).read_text(encoding="ascii").strip(), time.time())
+            return 0
+        raise ConfigError("Say: run JOB, send JOB, receive, skills, or admit FILE.")
+    except (ApprenticeError, OSError, UnicodeDecodeError) as error:
         print(f"apprentice: {error}", file=sys.stderr)
         return 0 if what == "send" and told_today(settings, time.time()) else 1
 

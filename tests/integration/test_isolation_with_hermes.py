@@ -16,15 +16,18 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from hermes_apprentice.demo.texts import Corpus
 from hermes_apprentice.demo.upstream import Pace, SimulatedUpstream
+from hermes_apprentice.interfaces.install.admission import admit, admitted
 from hermes_apprentice.interfaces.install.carrying_out import carry_out, take_out
 from hermes_apprentice.interfaces.install.machine import examine_machine, find_hermes
 from hermes_apprentice.interfaces.install.plan import Plan
@@ -34,6 +37,7 @@ from hermes_apprentice.interfaces.install.survey import survey_own, survey_profi
 from hermes_apprentice.interfaces.install.wishes import Wishes
 from hermes_apprentice.settings import IsolationSettings, Settings, load_settings
 from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.tenants import TenantStore
 
 BIN = Path(sys.executable).parent
 MODELS = platformdirs.user_cache_path("hermes-apprentice") / "models"
@@ -54,12 +58,15 @@ exec)
     [ "$1" = -i ] && shift
     [ "$1 $2" = "hermes-apprentice python" ] || exit 1
     shift 2
-    set -- env -i PATH=/usr/bin:/bin APPRENTICE_HOME="{home}" HERMES_HOME="{hermes}" "{python}" "$@"
-    unshare -rm true 2>/dev/null || exec "$@"
-    exec unshare -rm sh -c 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"' \\
-        "{hermes}" "$@" ;;
+    . "{home}/upstream.env"
+    set -- env -i PATH=/usr/bin:/bin APPRENTICE_HOME="{home}" HERMES_HOME="{hermes}" \\
+        APPRENTICE_UPSTREAM_KEY="$APPRENTICE_UPSTREAM_KEY" "{python}" "$@"
+    exec unshare -rm sh -c 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" &&
+        mount --bind "{hosts}" /etc/hosts && exec "$@"' "{hermes}" "$@" ;;
 esac
 """
+CAN_MOUNT = subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+KEY = "ap-0123456789-" + "5a" * 32
 SSH = """\
 #!/bin/sh
 # A microVM: no file is shared with this machine.
@@ -98,6 +105,13 @@ class Place:
         path.write_text(text.format(state=self.state, python=sys.executable, **values))
         path.chmod(0o755)
         return path
+
+    def docker(self) -> Path:
+        """Put the stand-in for docker where it is found; the container is up."""
+        hosts = self.folder / "hosts"
+        hosts.write_text("127.0.0.1 localhost host.docker.internal\n")
+        self.state.write_text("true\n")
+        return self.command("docker", DOCKER, home=self.apprentice, hermes=self.hermes, hosts=hosts)
 
     def run(self, name: str, *arguments: str, ok: bool = True) -> str:
         environment = {
@@ -154,47 +168,74 @@ def exchanges(home: Path) -> int:
         return int(database.read("SELECT COUNT(*) FROM exchanges")[0][0])
 
 
-async def test_docker_is_entered_for_tools_and_jobs_and_every_path_is_the_same_on_both_sides(
+@asynccontextmanager
+async def sidecar(*command: str | Path) -> AsyncIterator[None]:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        assert process.stdout is not None
+        first = await asyncio.wait_for(process.stdout.readline(), 60)
+        assert b"Listening" in first
+        yield
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.wait(), 30)
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="no mount namespaces here")
+async def test_docker_is_entered_for_tools_and_jobs_and_hermes_asks_with_a_key(
     place: Place, upstream: SimulatedUpstream
 ) -> None:
-    place.command("docker", DOCKER, home=place.apprentice, hermes=place.hermes)
-    place.state.write_text("true\n")
+    docker = place.docker()
+    seen = upstream.base_url.replace("127.0.0.1", "host.docker.internal")
+    mine = f'[server]\nport = {place.port}  # mine\n[upstream]\nbase_url = "{seen}"\n'
+    mine += 'api_key_env = "APPRENTICE_UPSTREAM_KEY"\n'
+    (place.apprentice / "settings.toml").write_text(mine)
     arguments = ("setup", "--isolation", "docker", "--non-interactive")
     shown = await asyncio.to_thread(place.run, "apprentice", *arguments)
     assert 'profile = "docker"' in shown
-    assert "host.docker.internal" in shown
+    assert "APPRENTICE_KEY=***" in shown
     assert place.config.read_bytes() == place.text
     done = await asyncio.to_thread(place.run, "apprentice", *arguments, "--apply")
     assert "docker build" in done
     assert "docker compose" in done
-    assert "everything is in place" in await asyncio.to_thread(place.run, "apprentice", "setup")
+    again = await asyncio.to_thread(place.run, "apprentice", "setup")
+    assert "everything is in place" in again
+    told = (place.apprentice / "settings.toml").read_text()
+    assert told == mine + '\n[isolation]\nprofile = "docker"\n'
 
     config = yaml.safe_load(place.config.read_text())
-    assert config["providers"]["apprentice"]["base_url"] == "http://127.0.0.1:8765/v1"
-    entry = config["mcp_servers"]["apprentice"]
-    assert [entry["command"], *entry["args"][:3]] == [
-        str(place.commands / "docker"), "exec", "-i", "hermes-apprentice",
+    entry = config["providers"]["apprentice"]
+    assert entry["base_url"] == f"http://127.0.0.1:{place.port}/v1"
+    assert entry["key_env"] == "APPRENTICE_KEY"
+    tools = config["mcp_servers"]["apprentice"]
+    assert [tools["command"], *tools["args"][:3]] == [
+        str(docker), "exec", "-i", "hermes-apprentice",
     ]  # fmt: skip
-    assert "env" not in entry
+    assert "env" not in tools
     assert str(place.apprentice / "skills") in config["skills"]["external_dirs"]
-    told = load_settings({"APPRENTICE_HOME": str(place.apprentice)})
-    assert told.upstream.base_url.startswith("http://host.docker.internal:")
-    compose = yaml.safe_load((place.apprentice / "docker" / "compose.yaml").read_text())
-    mounts = {one["target"]: one for one in compose["services"]["apprentice"]["volumes"]}
-    assert mounts[str(place.apprentice)]["source"] == str(place.apprentice)
-    assert mounts[str(place.hermes)]["read_only"]
-    assert mounts[f"{place.hermes}/.env"]["source"] == "/dev/null"
 
-    # The container is not up yet: Hermes answers, through the fallback.
-    answered = await asyncio.to_thread(place.run, "hermes", "-z", "What helps against moss?")
-    assert upstream.calls["other"] >= 1, answered
-    assert "Tools discovered" in await asyncio.to_thread(
-        place.run, "hermes", "mcp", "test", "apprentice"
-    )
-    for job in ("apprentice-detect", "apprentice-tick"):
-        assert "succeeded" in await asyncio.to_thread(place.run, "hermes", "cron", "run", job)
-    assert exchanges(place.apprentice) >= 1  # read in the container, where nothing can be written
-    assert "apprentice" in await asyncio.to_thread(place.run, "hermes", "skills", "list")
+    inside = (docker, "exec", "hermes-apprentice", "python", "-m")
+    command = (*inside, "hermes_apprentice.interfaces.cli.main", "serve", "--host", "127.0.0.1")
+    async with sidecar(*command):
+        answered = await asyncio.to_thread(place.run, "hermes", "-z", "What helps against moss?")
+        assert upstream.calls["other"] >= 1, answered
+        assert "Tools discovered" in await asyncio.to_thread(
+            place.run, "hermes", "mcp", "test", "apprentice"
+        )
+        for job in ("apprentice-detect", "apprentice-tick"):
+            assert "succeeded" in await asyncio.to_thread(place.run, "hermes", "cron", "run", job)
+        # Read in the container, which cannot write into Hermes' home.
+        assert exchanges(place.apprentice) >= 1
+        assert "apprentice" in await asyncio.to_thread(place.run, "hermes", "skills", "list")
+        checked = json.loads(await asyncio.to_thread(place.run, "apprentice", "doctor", "--json"))
+        names = {one["check"] for one in checked if not one["ok"]}
+        assert names <= {"training environment", "prices", "budget"}
+        assert any(one["found"] == "hermes-apprentice answers" for one in checked)
+    with Database(place.apprentice / "apprentice.db") as database:
+        rows = database.read("SELECT tenant, route FROM ledger")
+    assert ("hermes", "upstream") in [tuple(row) for row in rows]
 
     await asyncio.to_thread(place.run, "apprentice", "uninstall", "--apply", "--non-interactive")
     assert place.config.read_bytes() == place.text
@@ -202,17 +243,36 @@ async def test_docker_is_entered_for_tools_and_jobs_and_every_path_is_the_same_o
     assert not (place.apprentice / "docker" / "compose.yaml").exists()
 
 
-async def test_a_container_that_is_down_is_told_once_a_day(place: Place) -> None:
-    place.command("docker", DOCKER, home=place.apprentice, hermes=place.hermes)
+@pytest.mark.skipif(not CAN_MOUNT, reason="no mount namespaces here")
+async def test_a_container_that_is_down_costs_nothing_but_its_tools_and_is_told_once_a_day(
+    place: Place, upstream: SimulatedUpstream
+) -> None:
+    place.docker()
     place.state.write_text("false\n")
     await asyncio.to_thread(
         place.run, "apprentice", "setup", "--isolation", "docker", "--apply", "--non-interactive"
     )
-    said = await asyncio.to_thread(place.run, "hermes", "cron", "run", "apprentice-outbox")
-    assert "succeeded" not in said
-    assert "succeeded" in await asyncio.to_thread(
-        place.run, "hermes", "cron", "run", "apprentice-outbox"
-    )
+    told = load_settings({"APPRENTICE_HOME": str(place.apprentice)})
+    assert told.upstream.base_url.startswith("http://host.docker.internal:")
+    answered = await asyncio.to_thread(place.run, "hermes", "-z", "What helps against moss?")
+    assert upstream.calls["other"] >= 1, answered
+    await asyncio.to_thread(place.run, "hermes", "cron", "run", "apprentice-outbox")
+    errors = [job["last_error"] for job in place.jobs() if job["name"] == "apprentice-outbox"]
+    assert "up -d" in errors[0]
+    again = await asyncio.to_thread(place.run, "hermes", "cron", "run", "apprentice-outbox")
+    assert "succeeded" in again
+
+
+def test_without_docker_or_a_place_to_run_it_is_said_what_is_missing(place: Place) -> None:
+    place.command("docker", "#!/bin/sh\nexit 1\n")
+    place.command("systemctl", "#!/bin/sh\nexit 1\n")
+    if Path("/.dockerenv").exists():
+        shown = place.run("apprentice", "setup", "--isolation", "docker")
+        assert "Hermes runs in a container" in shown
+    else:
+        refused = place.run("apprentice", "setup", "--isolation", "docker", ok=False)
+        assert "docker version" in refused
+    assert place.config.read_bytes() == place.text
 
 
 def planned(settings: Settings, ssh: Path) -> Plan:
@@ -222,7 +282,13 @@ def planned(settings: Settings, ssh: Path) -> Plan:
     states = survey_profiles(settings, ["default"])
     hermes = [find_hermes(state.home, "cellar") for state in states]
     return plan_setup(
-        settings, Wishes(budget=3), states, survey_own(settings), hermes, machine, wanted_jobs()
+        settings,
+        Wishes(budget=3, new_key=SecretStr(KEY)),
+        states,
+        survey_own(settings),
+        hermes,
+        machine,
+        wanted_jobs(),
     )
 
 
@@ -237,7 +303,10 @@ async def test_a_microvm_gets_copies_of_the_sessions_and_gives_back_skills(
     settings = Settings(
         home=place.apprentice,
         hermes_home=place.hermes,
-        isolation=IsolationSettings(profile="firecracker"),
+        # Nobody answers there: the sidecar itself is not part of this.
+        isolation=IsolationSettings(
+            profile="firecracker", sidecar_url=f"http://127.0.0.1:{place.port}/v1"
+        ),
     )
     plan = await asyncio.to_thread(planned, settings, ssh)
     assert any("shares no file" in text for text in plan.warnings)
@@ -247,9 +316,11 @@ async def test_a_microvm_gets_copies_of_the_sessions_and_gives_back_skills(
     assert again.empty
 
     config = yaml.safe_load(place.config.read_text())
-    assert config["providers"]["apprentice"]["base_url"] == "http://172.31.80.2:8765/v1"
+    assert config["providers"]["apprentice"]["base_url"] == f"http://127.0.0.1:{place.port}/v1"
     assert config["mcp_servers"]["apprentice"]["command"] == str(ssh)
     assert "plugins" not in config
+    key = (place.apprentice / "firecracker" / "guest" / "hermes.key").read_text().strip()
+    assert f'APPRENTICE_KEY="{key}"' in (place.hermes / ".env").read_text()
     guest = load_settings({"APPRENTICE_HOME": str(place.apprentice / "firecracker" / "guest")})
     assert guest.hermes_home == Path("/var/lib/hermes-sessions")
     assert guest.upstream.base_url.startswith("http://172.31.80.1:")
@@ -269,6 +340,10 @@ async def test_a_microvm_gets_copies_of_the_sessions_and_gives_back_skills(
         assert "succeeded" in said
     assert exchanges(inside / "home") >= 1
     assert not (place.apprentice / "apprentice.db").exists()
+    with Database(inside / "home" / "apprentice.db") as database:
+        admit(database, key, 1.0)
+        admit(database, key, 2.0)
+        assert admitted(TenantStore(database).directory(), key)
     assert "Tools discovered" in await asyncio.to_thread(
         place.run, "hermes", "mcp", "test", "apprentice"
     )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
+import secrets
 import sys
 from pathlib import Path
 
 import typer
+from pydantic import SecretStr
 
+from hermes_apprentice.domain.tenant import new_key
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.interfaces.install.carrying_out import carry_out, take_out
 from hermes_apprentice.interfaces.install.machine import examine_machine, find_hermes
@@ -38,6 +41,7 @@ _SECRET = re.compile(
     r"""("[^"]*"|'[^']*'|(?:\w+\s+)?[^\s,}]+)""",
     re.IGNORECASE,
 )
+_OUR_KEY = re.compile(r"ap-[0-9a-f]{10}-[0-9a-f]{64}")
 _SHOWN = ("unused", '""', "''", "null")
 
 Apply = typer.Option(False, "--apply", help="Do it; without this, only show what would change.")
@@ -94,6 +98,7 @@ def setup(
         key_env=key_env,
         budget=budget,
         base_model=base_model,
+        new_key=SecretStr(new_key(secrets.token_bytes).text),
         with_training=with_training,
         service=service,
     )
@@ -243,7 +248,11 @@ def _difference(change: FileChange) -> str:
 
 def _lines(data: bytes | None) -> list[str]:
     text = (data or b"").decode("utf-8", errors="replace")
-    return [_SECRET.sub(_hidden, line) for line in text.splitlines(keepends=True)]
+    return [_hide(line) for line in text.splitlines(keepends=True)]
+
+
+def _hide(line: str) -> str:
+    return _SECRET.sub(_hidden, _OUR_KEY.sub("ap-***", line))
 
 
 def _hidden(found: re.Match[str]) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
+
+from pydantic import SecretStr
 
 from hermes_apprentice.interfaces.install.placement import (
     Isolation,
@@ -11,8 +14,9 @@ from hermes_apprentice.interfaces.install.placement import (
     reachable_upstream,
     ssh_command,
 )
-from hermes_apprentice.interfaces.install.survey import ProfileState
-from hermes_apprentice.interfaces.install.wishes import HermesFacts
+from hermes_apprentice.interfaces.install.plan import SIDECAR_KEY_ENV
+from hermes_apprentice.interfaces.install.survey import OwnState, ProfileState
+from hermes_apprentice.interfaces.install.wishes import HermesFacts, Wishes
 from hermes_apprentice.settings import Settings
 
 
@@ -61,3 +65,20 @@ def isolation_warnings(
             "through its tools."
         )
     return found
+
+
+def with_key(
+    placement: Placement, wishes: Wishes, profiles: Sequence[ProfileState], own: OwnState
+) -> Placement:
+    """Return the placement with Hermes' key: the one that it has, or a new one."""
+    if not placement.keyed and not own.directory.tenants:
+        return placement
+    present = [value for state in profiles if (value := state.value_of(SIDECAR_KEY_ENV))]
+    return replace(placement, key=SecretStr(present[0]) if present else wishes.new_key)
+
+
+def how_to_stop(settings: Settings) -> str:
+    """Say how the sidecar is stopped, where that is not by a service."""
+    profile = settings.isolation.profile
+    stops = {"docker": f"docker rm -f {settings.isolation.container}", "firecracker": "end the VM"}
+    return f" ({stops[profile]})" if profile in stops else ""

@@ -94,6 +94,9 @@ def own_files(
             wanted[guest] = guest_settings(shared_text(chosen)).encode()
         if key:
             wanted[guest.with_name("upstream.env")] = key
+        if placement.key is not None:
+            text = f"{placement.key.get_secret_value()}\n"
+            wanted[guest.with_name("hermes.key")] = text.encode()
     elif key:
         wanted[settings.home / "upstream.env"] = key
     present = own.isolation_files

@@ -21,6 +21,8 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from pydantic import SecretStr
+
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.interfaces.install.wishes import Machine
 from hermes_apprentice.settings import Settings
@@ -82,6 +84,9 @@ class Placement:
 
     carries_itself: bool
     """Whether the tools find both homes without being told."""
+
+    key: SecretStr | None = None
+    """Hermes' key for the sidecar, where it needs one."""
 
     contained: bool = False
     """Whether Hermes is itself in a container, and this runs beside it."""

@@ -5,12 +5,13 @@ A plan that is empty means that everything is in place already.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from pydantic import SecretStr
 
 from hermes_apprentice.assets import asset_dir, dashboard_files
 from hermes_apprentice.errors import ConfigError
@@ -28,6 +29,7 @@ from hermes_apprentice.interfaces.install.edits import (
     revert_edits,
     with_additions,
 )
+from hermes_apprentice.interfaces.install.env_file import addition, without_addition
 from hermes_apprentice.interfaces.install.placement import Placement
 from hermes_apprentice.interfaces.install.receipt import (
     JobRecord,
@@ -94,6 +96,8 @@ class JobChange:
 class Step(StrEnum):
     """Work that is more than writing a file; the value says it in words."""
 
+    TENANT = "let Hermes in at the sidecar, by a key of its own (the tenant 'hermes')"
+
     KEYS = "make the signing key"
     EMBEDDER = "fetch the embedder (91 MB) and check its sha256"
     TRAINING = "make the training environment (torch; about 1 GB)"
@@ -148,6 +152,9 @@ class Plan:
     notes: tuple[str, ...] = ()
     """What is left to do by hand."""
 
+    key: SecretStr | None = None
+    """Hermes' key for the sidecar, where it needs one."""
+
     @property
     def empty(self) -> bool:
         """Whether nothing changes."""
@@ -194,12 +201,15 @@ def plan_profile(
         config_sha256 = digest(after)
         backup = before.encode() if state.config is not None else None
         files.append(FileChange(path=state.config_path, before=state.config, after=after))
-    env_text = old.env_text if old is not None else ""
-    if env_text not in env_text_of(state) or not env_text:
-        env_text = _addition(state, settings.home)
-        if env_text:
-            content = (env_text_of(state) + env_text).encode("utf-8", errors="surrogateescape")
-            files.append(FileChange(path=state.env_path, before=state.env, after=content))
+    env_text = old.env_text if old is not None and old.env_text in env_text_of(state) else ""
+    values = {"APPRENTICE_HOME": str(settings.home)}
+    if placement.key is not None:
+        values[SIDECAR_KEY_ENV] = placement.key.get_secret_value()
+    if values.keys() - state.variables():
+        rest = without_addition(env_text_of(state), env_text)
+        env_text = addition(rest, values)
+        content = (rest + env_text).encode("utf-8", errors="surrogateescape")
+        files.append(FileChange(path=state.env_path, before=state.env, after=content))
     scripts = {job.script: script_content(job.script, hermes, placement) for job in jobs}
     for name, content in scripts.items():
         present = state.scripts.get(name)
@@ -304,7 +314,7 @@ def wanted_edits(
         edits.append(edit_of(config, ("model", "provider"), OUR_NAME))
         if upstream.model not in (section.get(key) for key in ("default", "model", "name")):
             edits.append(edit_of(config, ("model", "default"), upstream.model))
-    key = {"key_env": SIDECAR_KEY_ENV} if placement.keyed else {"api_key": "unused"}
+    key = {"key_env": SIDECAR_KEY_ENV} if placement.key is not None else {"api_key": "unused"}
     entry = {"name": OUR_NAME, "base_url": placement.url, **key}
     edits.append(edit_of(config, ("providers", OUR_NAME), entry, named=True))
     if upstream.provider is not None:
@@ -369,14 +379,3 @@ def _same_places(edits: Sequence[Edit], wanted: Sequence[Edit]) -> bool:
 def env_text_of(state: ProfileState) -> str:
     """Return the text of .env; bytes that are no UTF-8 survive the way back."""
     return (state.env or b"").decode("utf-8", errors="surrogateescape")
-
-
-def _addition(state: ProfileState, home: Path) -> str:
-    """Return the line that tells plugin and jobs where Apprentice's home is.
-
-    Hermes can give its children another HOME, so the place is written down.
-    """
-    if "APPRENTICE_HOME" in state.variables():
-        return ""
-    start = "\n" if state.env and not state.env.endswith(b"\n") else ""
-    return f"{start}APPRENTICE_HOME={json.dumps(str(home), ensure_ascii=False)}\n"

@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from hermes_apprentice.errors import ConfigError
+from hermes_apprentice.interfaces.install.admission import TENANT, admitted
 from hermes_apprentice.interfaces.install.containers import (
     build_command,
     start_command,
 )
 from hermes_apprentice.interfaces.install.edits import revert_edits
-from hermes_apprentice.interfaces.install.isolating import isolation_warnings
+from hermes_apprentice.interfaces.install.env_file import without_addition
+from hermes_apprentice.interfaces.install.isolating import (
+    how_to_stop,
+    isolation_warnings,
+    with_key,
+)
 from hermes_apprentice.interfaces.install.machine import KNOWN_HERMES
 from hermes_apprentice.interfaces.install.microvm import (
     steps_to_start,
@@ -88,7 +94,7 @@ def plan_setup(
         for state, facts in zip(profiles, hermes, strict=True)
     ]
     first = upstreams[0]
-    placement = place(settings, machine)
+    placement = with_key(place(settings, machine), wishes, profiles, own)
     if first.base_url in (placement.url, sidecar_url(settings)):
         raise ConfigError(
             f"{first.base_url} is the sidecar itself. Name the real endpoint with --upstream-url, "
@@ -124,6 +130,7 @@ def plan_setup(
             ]
         ),
         notes=tuple(_notes(settings, wishes, own, first, machine, placement)),
+        key=placement.key,
     )
 
 
@@ -140,6 +147,9 @@ def _own_changes(
     steps: list[Step] = []
     if placement.shares_home and not own.has_keys:
         steps.append(Step.KEYS)
+    if placement.shares_home and placement.key is not None:
+        if not admitted(own.directory, placement.key.get_secret_value()):
+            steps.append(Step.TENANT)
     if placement.shares_home and not own.has_embedder:
         steps.append(Step.EMBEDDER)
     if wishes.with_training and not own.has_training and placement.makes_training:
@@ -319,9 +329,11 @@ def plan_removal(
         ]
     notes = [
         f"What Apprentice learned stays in {settings.home}; remove that folder to forget it.",
-        f"Stop the sidecar if you started it by hand{_how_to_stop(settings)}, and restart Hermes' "
+        f"Stop the sidecar if you started it by hand{how_to_stop(settings)}, and restart Hermes' "
         "gateway.",
     ]
+    if TENANT in own.directory.tenants:
+        notes.append(f"Hermes' key is gone; `apprentice tenants revoke {TENANT}` ends it.")
     return Plan(
         own=tuple(files),
         steps=steps,
@@ -329,12 +341,6 @@ def plan_removal(
         warnings=tuple(warnings),
         notes=tuple(notes) if profiles else (),
     )
-
-
-def _how_to_stop(settings: Settings) -> str:
-    profile = settings.isolation.profile
-    stops = {"docker": f"docker rm -f {settings.isolation.container}", "firecracker": "end the VM"}
-    return f" ({stops[profile]})" if profile in stops else ""
 
 
 def _remove_from(state: ProfileState, warnings: list[str]) -> ProfilePlan:
@@ -348,8 +354,7 @@ def _remove_from(state: ProfileState, warnings: list[str]) -> ProfilePlan:
             files.append(FileChange(path=state.config_path, before=state.config, after=restored))
     present = env_text_of(state)
     if receipt.env_text and receipt.env_text in present:
-        start, _, rest = present.partition(receipt.env_text)
-        kept = start + ("\n" if rest and receipt.env_text.startswith("\n") else "") + rest
+        kept = without_addition(present, receipt.env_text)
         content = kept.encode("utf-8", errors="surrogateescape")
         after = content if content or receipt.had_env else None
         files.append(FileChange(path=state.env_path, before=state.env, after=after))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from pydantic import SecretStr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,9 @@ class Wishes:
 
     base_model: str | None = None
     """The model that generators start from."""
+
+    new_key: SecretStr = field(default_factory=lambda: SecretStr(""))
+    """A fresh key for Hermes; used where the sidecar wants one and Hermes has none."""
 
     with_training: bool = False
     """Whether to make the training environment."""
