@@ -236,6 +236,9 @@ class IsolationSettings(_Section):
     container: str = Field(default="hermes-apprentice", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the container."""
 
+    docker_host: str = ""
+    """Where Docker listens, if not at its usual place; Hermes passes no DOCKER_HOST on."""
+
     guest: str = Field(
         default="apprentice@172.31.80.2", pattern=r"^[A-Za-z0-9_.-]+@[A-Za-z0-9.:-]+$"
     )

@@ -27,7 +27,11 @@ from typing import IO
 from hermes_apprentice.errors import ApprenticeError, ConfigError
 from hermes_apprentice.interfaces import cron_jobs
 from hermes_apprentice.interfaces.install.admission import admit
-from hermes_apprentice.interfaces.install.placement import guest_command, ssh_command
+from hermes_apprentice.interfaces.install.placement import (
+    docker_command,
+    guest_command,
+    ssh_command,
+)
 from hermes_apprentice.observer.file_state import signature
 from hermes_apprentice.observer.profiles import discover_profiles
 from hermes_apprentice.settings import Settings, load_settings
@@ -59,13 +63,14 @@ def send(settings: Settings, job: str) -> int:
     """
     if settings.isolation.profile == "docker":
         name = settings.isolation.container
-        running = _call(["docker", "inspect", "-f", "{{.State.Running}}", name])
+        docker = docker_command(settings)
+        running = _call([*docker, "inspect", "-f", "{{.State.Running}}", name])
         if running.stdout.strip() != b"true":
             raise ConfigError(
                 f"The container '{name}' is not running ({_end(running.stderr)}). Start it: "
                 f"docker compose -f {settings.home / 'docker' / 'compose.yaml'} up -d"
             )
-        return _shown(_call(["docker", "exec", name, "python", "-m", _MODULE, "run", job]))
+        return _shown(_call([*docker, "exec", name, "python", "-m", _MODULE, "run", job]))
     if settings.isolation.profile == "firecracker":
         if job == "detect":
             _send_sessions(settings)
@@ -243,10 +248,11 @@ def told_today(settings: Settings, now: float) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """Do what the first argument says."""
-    settings = load_settings()
     what = arguments[0] if arguments else ""
     job = arguments[1] if len(arguments) > 1 else ""
+    settings: Settings | None = None
     try:
+        settings = load_settings()
         if what in ("run", "send") and job in JOBS:
             return JOBS[job]() if what == "run" else send(settings, job)
         if what == "receive":
@@ -262,7 +268,8 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError("Say: run JOB, send JOB, receive, skills, or admit FILE.")
     except (ApprenticeError, OSError, UnicodeDecodeError) as error:
         print(f"apprentice: {error}", file=sys.stderr)
-        return 0 if what == "send" and told_today(settings, time.time()) else 1
+        known = what == "send" and settings is not None and told_today(settings, time.time())
+        return 0 if known else 1
 
 
 if __name__ == "__main__":

@@ -102,7 +102,9 @@ def setup(
         with_training=with_training,
         service=service,
     )
-    machine = examine_machine(settings.home)
+    machine = examine_machine(settings.home, settings.isolation.docker_host)
+    if settings.isolation.profile == Isolation.DOCKER.value:
+        settings = _isolated(settings, docker_host=machine.docker_host)
     states = survey_profiles(settings, wishes.profiles)
     homes = {str(state.home) for state in states}
     having = [one.home for one in read_receipts(settings.home) if one.jobs]
@@ -158,14 +160,19 @@ def _settings(hermes_home: Path | None) -> Settings:
     )
 
 
-def _isolated(settings: Settings, isolation: Isolation | None, url: str | None) -> Settings:
+def _isolated(
+    settings: Settings,
+    isolation: Isolation | None = None,
+    sidecar_url: str | None = None,
+    docker_host: str | None = None,
+) -> Settings:
     """Return the settings with what was asked for about isolation; another profile starts anew."""
     present = settings.isolation
     if isolation is not None and isolation.value != present.profile:
         present = IsolationSettings(profile=isolation.value)
-    if url is not None:
-        present = present.model_copy(update={"sidecar_url": url.rstrip("/")})
-    return settings.model_copy(update={"isolation": present})
+    wanted = {"sidecar_url": sidecar_url, "docker_host": docker_host}
+    changes = {name: value for name, value in wanted.items() if value is not None}
+    return settings.model_copy(update={"isolation": present.model_copy(update=changes)})
 
 
 def _finish(

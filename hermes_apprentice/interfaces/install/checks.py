@@ -22,6 +22,7 @@ from hermes_apprentice.interfaces.install.machine import (
 from hermes_apprentice.interfaces.install.own_files import telegram_users
 from hermes_apprentice.interfaces.install.placement import (
     Isolation,
+    docker_command,
     guest_command,
     ssh_command,
 )
@@ -97,10 +98,10 @@ def check_inside(settings: Settings) -> Iterator[Finding]:
         place, fix = settings.isolation.guest, "start the microVM: docs/operating.md"
         command = [*ssh_command(settings), guest_command(_CLI, *arguments)]
     else:
-        if examine_machine(settings.home).docker == "":
+        if not examine_machine(settings.home, settings.isolation.docker_host).docker:
             return  # Hermes is in a container, and the sidecar is somewhere that cannot be entered
         place, fix = settings.isolation.container, f"docker start {settings.isolation.container}"
-        command = ["docker", "exec", place, "python", "-m", _CLI, *arguments]
+        command = [*docker_command(settings), "exec", place, "python", "-m", _CLI, *arguments]
     _, said = _said(command, lines=True)
     try:
         found = [Finding(**one) for one in json.loads(said[said.index("[") :])]

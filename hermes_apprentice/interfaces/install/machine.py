@@ -51,12 +51,14 @@ print(json.dumps(facts))
 """
 
 
-def examine_machine(home: Path) -> Machine:
+def examine_machine(home: Path, docker_host: str = "") -> Machine:
     """Return what this machine has.
 
     Args:
         home: Where disk space is needed; need not exist yet.
+        docker_host: Where Docker listens; empty leaves it to Docker's command.
     """
+    docker = ["docker", *(("--host", docker_host) if docker_host else ())]
     place = home
     while not place.exists():
         place = place.parent
@@ -64,15 +66,22 @@ def examine_machine(home: Path) -> Machine:
     return Machine(
         gpus=tuple(line.strip() for line in gpus.splitlines() if line.strip()),
         kvm=os.access("/dev/kvm", os.R_OK | os.W_OK),
-        docker=_output(["docker", "version", "--format", "{{.Server.Version}}"]).strip(),
+        docker=_output([*docker, "version", "--format", "{{.Server.Version}}"]).strip(),
         free_bytes=shutil.disk_usage(place).free,
         user_services=bool(_output(["systemctl", "--user", "show", "-p", "Version", "--value"])),
         sidecar_runs=_output(["systemctl", "--user", "is-active", UNIT]).strip() == "active",
+        docker_host=docker_host or _docker_host(),
         docker_command=shutil.which("docker") or "docker",
         ssh_command=shutil.which("ssh") or "",
         contained=in_container(Path("/")),
         user=f"{os.geteuid()}:{os.getegid()}",
     )
+
+
+def _docker_host() -> str:
+    """Return where Docker listens by its context or its variable, unless it is the usual place."""
+    found = _output(["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"])
+    return "" if found.strip() == "unix:///var/run/docker.sock" else found.strip()
 
 
 def in_container(root: Path) -> bool:

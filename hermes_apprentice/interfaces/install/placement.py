@@ -130,7 +130,8 @@ def place(settings: Settings, machine: Machine) -> Placement:
                 "Start it (`docker version` must show a server; the user who runs Hermes must be "
                 "in the group 'docker'), or take --isolation none."
             )
-        enter = (machine.docker_command, "exec", "-i", wanted.container, "python")
+        docker = docker_command(settings, machine.docker_command)
+        enter = (*docker, "exec", "-i", wanted.container, "python")
         return Placement(
             isolation=isolation,
             url=url,
@@ -152,6 +153,12 @@ def place(settings: Settings, machine: Machine) -> Placement:
         shares_home=False,
         carries_itself=True,
     )
+
+
+def docker_command(settings: Settings, docker: str = "docker") -> tuple[str, ...]:
+    """Return Docker's command, with the place where it listens where that is not the usual one."""
+    host = settings.isolation.docker_host
+    return (docker, "--host", host) if host else (docker,)
 
 
 def ssh_command(settings: Settings, ssh: str = "ssh") -> tuple[str, ...]:

@@ -105,6 +105,9 @@ class Machine:
     sidecar_runs: bool = False
     """Whether the sidecar runs as one of them."""
 
+    docker_host: str = ""
+    """Where Docker listens; empty is its usual place."""
+
     docker_command: str = "docker"
     """Docker's command."""
 
