@@ -267,6 +267,12 @@ def _notes(
             f"{build_command(wishes.with_training)}\n  "
             f"{start_command(settings, upstream.key_env, inline)}"
         )
+    elif placement.contained and placement.isolation is Isolation.DOCKER:
+        notes.append(
+            "Start the sidecar outside of this container: in one of its own that shares this "
+            "one's network (deploy/docker/beside-hermes.yaml), or on the machine with "
+            "`apprentice serve --host ADDRESS` and --sidecar-url here."
+        )
     elif not _serves(wishes, machine, placement):
         homes = f"APPRENTICE_HOME={shlex.quote(str(settings.home))} "
         homes += f"HERMES_HOME={shlex.quote(str(settings.hermes_home))}"
