@@ -27,7 +27,8 @@ install -d "$root/opt/src"
 tar -C "$project" -c pyproject.toml constraints.txt README.md LICENSE hermes_apprentice skills cron mcp_server \
     | tar -C "$root/opt/src" -x
 chroot "$root" python3 -m venv /opt/hermes-apprentice
-for file in /etc/resolv.conf /etc/pip.conf; do [ ! -f $file ] || cp -L $file "$root$file"; done
+# The guest trusts whom this machine trusts: a proxy with certificates of its own, for one.
+for file in /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do [ ! -f $file ] || cp -L $file "$root$file"; done
 mount -t proc proc "$root/proc"
 chroot "$root" /opt/hermes-apprentice/bin/pip install --no-cache-dir -c /opt/src/constraints.txt /opt/src
 umount "$root/proc"
