@@ -221,7 +221,7 @@ def plan_profile(
         if name not in scripts and outdated is not None and digest(outdated) == sha256:
             path = state.home / "scripts" / name
             files.append(FileChange(path=path, before=outdated, after=None))
-    tab = dashboard_files() if hermes.has_apprentice else {}
+    tab = dashboard_files() if hermes.has_apprentice and placement.shares_home else {}
     for changed in tab_changes(state.home, state.tab, old, tab):
         files.append(FileChange(path=changed.path, before=changed.before, after=changed.after))
     receipt = Receipt(
