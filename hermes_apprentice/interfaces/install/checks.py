@@ -43,7 +43,7 @@ _AGAIN = "apprentice setup --apply"
 _CLI = "hermes_apprentice.interfaces.cli.main"
 _INSIDE_CONTAINER = frozenset({"upstream", "training environment"})
 _INSIDE_MICROVM = _INSIDE_CONTAINER | {
-    *("database", "embedder", "registry", "prices", "sidecar", "budget", "clock"),
+    *("database", "embedder", "registry", "prices", "sidecar", "budget", "clock", "tenants"),
 }
 
 

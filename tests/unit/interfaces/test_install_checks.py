@@ -17,6 +17,7 @@ from hermes_apprentice.interfaces.install import checks
 from hermes_apprentice.interfaces.install.receipt import JobRecord, Receipt, digest
 from hermes_apprentice.interfaces.install.scheduler import Job
 from hermes_apprentice.interfaces.install.survey import ProfileState
+from hermes_apprentice.interfaces.install.tab import TabState
 from hermes_apprentice.interfaces.install.wishes import HermesFacts
 from hermes_apprentice.settings import ApprovalSettings, IsolationSettings, Settings
 from hermes_apprentice.storage.approvals import show_courier
@@ -76,7 +77,7 @@ def state(env: bytes = b"", **changes: Any) -> ProfileState:
         "env": env,
         "scripts": {"tick.py": SCRIPT},
         "jobs": (Job(job_id="j1", name="a-tick", script="tick.py"),),
-        "has_plugin_folder": False,
+        "tab": TabState(),
         "chosen": "",
         "receipt": RECEIPT,
         "backup": None,
