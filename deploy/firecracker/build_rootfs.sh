@@ -39,6 +39,7 @@ ln -sf /opt/hermes-apprentice/bin/apprentice "$root/usr/local/bin/apprentice"
 chroot "$root" useradd --system --create-home --home-dir /var/lib/hermes-apprentice --shell /bin/sh apprentice
 install -d -m 700 "$root/var/lib/hermes-apprentice/.ssh" "$root/var/lib/hermes-sessions"
 cp "$folder"/guest/* "$root/var/lib/hermes-apprentice/"
+chmod 700 "$root/var/lib/hermes-apprentice"
 chmod 600 "$root"/var/lib/hermes-apprentice/*.*
 [ -f "$folder/id_ed25519" ] || ssh-keygen -q -t ed25519 -N '' -C apprentice -f "$folder/id_ed25519"
 cp "$folder/id_ed25519.pub" "$root/var/lib/hermes-apprentice/.ssh/authorized_keys"
