@@ -196,6 +196,7 @@ async def test_docker_is_entered_for_tools_and_jobs_and_hermes_asks_with_a_key(
     shown = await asyncio.to_thread(place.run, "apprentice", *arguments)
     assert 'profile = "docker"' in shown
     assert "APPRENTICE_KEY=***" in shown
+    assert all(word in shown for word in ("GPU  ", "KVM  ", "Docker      28.1", "GB free"))
     assert place.config.read_bytes() == place.text
     done = await asyncio.to_thread(place.run, "apprentice", *arguments, "--apply")
     assert "docker build" in done
