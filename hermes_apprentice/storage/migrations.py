@@ -260,6 +260,22 @@ CREATE INDEX repeats_by_slug ON repeats (slug, repeat_id);
 CREATE INDEX exchanges_by_session_time ON exchanges (session_id, asked_at);
 """
 
+_CORRECTIONS = """
+CREATE TABLE corrections (
+    correction_id   INTEGER PRIMARY KEY AUTOINCREMENT,
+    session_id      TEXT NOT NULL,
+    asked_at        REAL NOT NULL,
+    kind            TEXT NOT NULL,
+    at              REAL NOT NULL,
+    request_digest  TEXT NOT NULL,
+    slug            TEXT,
+    version         INTEGER,
+    UNIQUE (session_id, asked_at, kind)
+);
+CREATE INDEX corrections_by_time ON corrections (at);
+CREATE INDEX ledger_by_session ON ledger (session, at);
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _LEARNING,
     _SERVING,
@@ -267,5 +283,6 @@ MIGRATIONS: tuple[str, ...] = (
     _RAISES,
     _TENANTS,
     _CONDUCT,
+    _CORRECTIONS,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""
