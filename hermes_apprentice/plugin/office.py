@@ -15,6 +15,7 @@ from hermes_apprentice.approvals import messages
 from hermes_apprentice.approvals.desk import nonce_of
 from hermes_apprentice.approvals.grammar import HELP, parse_reply
 from hermes_apprentice.approvals.outbox import LEASE, pause_after, take, worded
+from hermes_apprentice.approvals.plain_text import fitting
 from hermes_apprentice.domain.approval import Action, ProposalState
 from hermes_apprentice.errors import ApprenticeError, ReplyError
 from hermes_apprentice.plugin.intake import Known
@@ -131,9 +132,9 @@ def answer_reply(
             if at_home:
                 with database.transaction() as connection:
                     duty = claim_text(connection, text, courier_name(), time.time(), lease=LEASE)
-            return Answer(text, True, duty)
+            return Answer(fitting(text), True, duty)
     except ApprenticeError as error:
-        return Answer(str(error), False)
+        return Answer(fitting(str(error)), False)
 
 
 def answer_command(
@@ -150,14 +151,14 @@ def answer_command(
     name = words.strip().lower()
     try:
         if name in ("", "status", "candidates", "specialists"):
-            return Answer(_overview(name), True)
+            return Answer(fitting(_overview(name)), True)
         if name == "help":
             return Answer(f"{HELP} {_COMMANDS}", True)
         action = parse_reply(words).action
     except ReplyError as error:
         return Answer(f"{error} {_COMMANDS}", False)
     except ApprenticeError as error:
-        return Answer(str(error), False)
+        return Answer(fitting(str(error)), False)
     if who is None and action is not Action.DETAILS:
         return Answer(_NOBODY, False)
     return answer_reply(words, who or "nobody", quoted=quoted, at_home=at_home)

@@ -29,6 +29,7 @@ from hermes_apprentice.domain.specialist import Stage, Step
 from hermes_apprentice.pipeline import Pipeline, open_pipeline
 from hermes_apprentice.router.server import running_sidecar
 from hermes_apprentice.settings import Settings, load_settings
+from hermes_apprentice.storage.corrections import Correction, read_corrections
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.rollouts import find_rollout
 
@@ -124,6 +125,18 @@ async def first_call_after(settings: Settings, sidecar: Any, known: int) -> dict
     raise AssertionError("the turn is not in the ledger")
 
 
+async def first_correction(settings: Settings) -> Correction:
+    """Wait until something that the user turned down was written."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with Database(settings.database_path) as database:
+            found = read_corrections(database)
+        if found:
+            return found[0]
+        await asyncio.sleep(0.2)
+    raise AssertionError("no correction was heard")
+
+
 async def test_a_pattern_is_approved_from_a_phone_and_then_answered_by_its_specialist(
     stage: ModuleType, sessions_home: Path, past: Corpus, tmp_path: Path
 ) -> None:
@@ -207,3 +220,11 @@ async def test_a_pattern_is_approved_from_a_phone_and_then_answered_by_its_speci
                 turn = await first_call_after(settings, sidecar, asked)
                 assert (turn["route"], turn["slug"], turn["version"]) == ("specialist", slug, 1)
                 assert turn["saved"] > 0
+
+                # The operator turns an answer down, and the sidecar's database knows of whom.
+                before = len(telegram.sent)
+                await telegram.say("That's wrong.")
+                await telegram.message("The upstream has answered", after=before)
+                heard = await first_correction(settings)
+                assert (heard.kind, heard.slug, heard.version) == ("rejected", slug, 1)
+                assert heard.session_id == turn["session"]
