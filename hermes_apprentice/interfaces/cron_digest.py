@@ -53,7 +53,8 @@ def digest_of(database: Database, settings: Settings, since: float, now: float) 
     if waiting:
         handles = _some([item.candidate_id for item in waiting])
         lines.append(
-            f"- Waiting for your decision: {handles}. To decide, reply with train or skip and the handle."
+            f"- Waiting for your decision: {handles}. "
+            "To decide, reply with train or skip and the handle."
         )
     month = budget(database, settings.budget, now)
     if month.ceiling or month.spent:
