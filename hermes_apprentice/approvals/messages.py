@@ -28,7 +28,7 @@ def graduation(candidate: Candidate) -> str:
     """Return the question whether to train a specialist for a candidate."""
     pattern = candidate.pattern
     handle = candidate.candidate_id
-    return fitting(
+    return limited(
         f"A request keeps coming back: {_label(pattern)} ({handle}).\n"
         f"{pattern.size} requests, about {pattern.forecast.requests_per_day:.1f} a day. "
         f"{pattern.shape.agreement:.0%} of the answers are {shape_in_words(pattern.shape)}.\n"
@@ -55,17 +55,17 @@ def details(candidate: Candidate) -> str:
             f"{leaf.path} ({_words(leaf.kind)})" for leaf in pattern.shape.fields[:12]
         )
         lines.append(f"Fields: {fields}")
-    return fitting("\n".join(lines))
+    return limited("\n".join(lines))
 
 
 def training_queued(candidate_id: str, slug: str, who: str) -> str:
     """Return the confirmation of a yes."""
-    return fitting(f"{candidate_id} is accepted by {who}: '{slug}' is trained at the next tick.")
+    return limited(f"{candidate_id} is accepted by {who}: '{slug}' is trained at the next tick.")
 
 
 def skipped(candidate_id: str, who: str) -> str:
     """Return the confirmation of a no."""
-    return fitting(f"{candidate_id} is skipped by {who}.")
+    return limited(f"{candidate_id} is skipped by {who}.")
 
 
 def candidate_list(candidates: Sequence[Candidate]) -> str:
@@ -73,7 +73,7 @@ def candidate_list(candidates: Sequence[Candidate]) -> str:
     if not candidates:
         return "Nothing was proposed yet."
     order = sorted(candidates, key=lambda one: one.state is not CandidateState.OPEN)
-    return fitting(
+    return limited(
         "\n".join(
             [
                 "Proposed:",
@@ -97,7 +97,7 @@ def specialist_list(
         share = f" at {rollout.share:.0%}" if rollout.stage is Stage.CANARY else ""
         seen = f", {agreed} of {compared} answers equal the upstream's" if compared else ""
         lines.append(f"{one.slug} version {rollout.version}: {rollout.stage}{share}{seen}")
-    return fitting("\n".join(lines))
+    return limited("\n".join(lines))
 
 
 def verdict_message(slug: str, verdict: Verdict) -> str:
@@ -107,19 +107,19 @@ def verdict_message(slug: str, verdict: Verdict) -> str:
         Outcome.REJECTED: f"'{slug}' did not pass the gate; nothing changes.",
         Outcome.INCONCLUSIVE: f"'{slug}' could not be judged yet; nothing changes.",
     }[verdict.outcome]
-    return fitting("\n".join([opening, *(f"- {reason}" for reason in verdict.reasons)]))
+    return limited("\n".join([opening, *(f"- {reason}" for reason in verdict.reasons)]))
 
 
 def step_failed(slug: str, reason: str) -> str:
     """Return the message about a step that failed."""
-    return fitting(
+    return limited(
         f"'{slug}': {reason}\nNothing was changed. Try again with: apprentice tick --retry {slug}"
     )
 
 
 def budget_raised(month: str, amount: int, ceiling: int, spent: int, who: str) -> str:
     """Return the confirmation of a raise; amounts in micro-dollars."""
-    return fitting(
+    return limited(
         f"{who} raised the ceiling for paid training in {month} by {dollars(amount)} to "
         f"{dollars(ceiling)}; {dollars(spent)} of it is spent. The next month starts at the "
         "setting again."
@@ -134,7 +134,7 @@ def budget_alert(month: str, spent: int, ceiling: int, *, may_start: bool, may_g
         meaning = "What runs may finish; no new paid run starts this month."
     else:
         meaning = "Nothing paid runs for the rest of the month."
-    return fitting(
+    return limited(
         f"Paid training in {month} (UTC): {dollars(spent)} of {dollars(ceiling)} is spent, "
         f"{100 * spent // ceiling}%.\n{meaning} Answers and training on this machine go on.\n"
         "To raise this month's ceiling, reply: budget increase 10"
@@ -177,3 +177,8 @@ def _label(pattern: Pattern) -> str:
 
 def _where(kind: Kind) -> str:
     return " on a GPU" if kind is Kind.GENERATOR else " on this machine's CPU in a few minutes"
+
+
+def limited(text: str) -> str:
+    """Return a text that fits every platform and means the same in each one's Markdown."""
+    return fitting(text)
