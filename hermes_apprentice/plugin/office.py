@@ -35,7 +35,8 @@ from hermes_apprentice.storage.database import Database
 BROKEN = "That did not work; the gateway's log says why. 'apprentice reply' on the machine may."
 """Said when something failed that nobody foresaw."""
 
-_COMMANDS = "Commands: candidates, specialists, help."
+_WEEK = 7 * 86_400.0
+_COMMANDS = "Commands: candidates, specialists, week, help."
 _NOBODY = "Type that as a message of its own, or run 'apprentice reply' on the machine."
 
 
@@ -152,6 +153,8 @@ def answer_command(
     try:
         if name in ("", "status", "candidates", "specialists"):
             return Answer(fitting(_overview(name)), True)
+        if name == "week":
+            return Answer(fitting(_week()), True)
         if name == "help":
             return Answer(f"{HELP} {_COMMANDS}", True)
         action = parse_reply(words).action
@@ -220,3 +223,11 @@ def _overview(what: str) -> str:
                 )
             )
         return "\n".join(parts)
+
+
+def _week() -> str:
+    from hermes_apprentice.interfaces.cron_digest import digest_of
+
+    settings, now = load_settings(), time.time()
+    with Database(settings.database_path) as database:
+        return digest_of(database, settings, now - _WEEK, now) or "There is nothing to tell yet."

@@ -110,3 +110,9 @@ def test_the_ledger_tells_who_answered(
     with database.transaction() as connection:
         assert answerer_of(connection, SESSION, NOW, NOW + 30) == expected
         assert answerer_of(connection, "another", NOW, NOW + 30) is None
+
+
+def test_a_session_that_is_forgotten_takes_its_corrections_along(database: Database) -> None:
+    keep(database, TURNED_DOWN, replace(TURNED_DOWN, session_id="another"))
+    ExchangeStore(database).delete_session("default", SESSION)
+    assert [one.session_id for one in read_corrections(database)] == ["another"]
