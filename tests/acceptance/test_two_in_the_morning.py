@@ -200,6 +200,7 @@ async def test_a_pattern_is_approved_from_a_phone_and_then_answered_by_its_speci
                 template = upstream.template()
                 await send_until_live(settings, sidecar.url, tickets[:-20], slug, template)
                 await telegram.message(f"'{slug}' version 1 now answers 5% of its requests")
+                await telegram.message(f"'{slug}' version 1 now answers 15% of its requests, up")
                 await telegram.message(f"'{slug}' version 1 is live")
 
                 # A new conversation in the chat: the specialist answers it, no big model.

@@ -127,6 +127,7 @@ def test_steps_of_a_rollout(snapshot: Any) -> None:
     assert snapshot == told(
         {
             "from shadow to canary": step_of(rollout(), [True] * 30),
+            "from a canary to a wider one": step_of(rollout(Stage.CANARY, 0.05), [True] * 40),
             "from canary to live": step_of(rollout(Stage.CANARY, 0.5), [True] * 60),
             "quarantined while it answered": step_of(rollout(Stage.LIVE, 1.0), fall),
             "quarantined in shadow": step_of(rollout(), [False] * 30),
