@@ -179,14 +179,12 @@ def _taken_back(turns: list[Turn], history: list[Any]) -> list[Turn]:
     A conversation that was compacted has lost turns that nobody took back.
     """
     before = history[:-1]
-    texts = [(_role(message), _text(message)) for message in before]
-    if any(text.lstrip().startswith("[CONTEXT COMPACTION") for _, text in texts):
+    if any(_text(message).lstrip().startswith("[CONTEXT COMPACTION") for message in before):
         return []
-    requests = "\n".join(text for role, text in texts if role == "user")
-    answers = "\n".join(text for role, text in texts if role == "assistant")
+    requests = "\n".join(_text(message) for message in before if _role(message) == "user")
     gone: list[Turn] = []
     for turn in reversed(turns):
-        if turn.request in requests or (turn.answer and turn.answer in answers):
+        if turn.request in requests:
             break
         gone.append(turn)
     return gone
@@ -222,4 +220,7 @@ def _role(message: Any) -> str:
 
 def _text(message: Any) -> str:
     content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, list):  # a text with pictures
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "\n".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""

@@ -26,6 +26,7 @@ from hermes_apprentice.storage.approvals import (
     open_proposals,
     waiting_messages,
 )
+from hermes_apprentice.storage.corrections import digest_of, read_corrections
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 
@@ -261,6 +262,23 @@ async def test_ordinary_messages_reach_the_agent(scene: Scene) -> None:
     await scene.telegram.say("details")  # no question is open: meant for the agent
     await scene.telegram.message("The upstream has answered", after=before)
     assert any(text.endswith("details") for text in scene.upstream.asked)
+
+
+async def test_what_the_operator_takes_back_is_heard(scene: Scene) -> None:
+    asked = "Which of these two tickets is about a refund?"
+    before = len(scene.telegram.sent)
+    await scene.telegram.say(asked)
+    await scene.telegram.message("The upstream has answered", after=before)
+    await scene.telegram.say("/undo")
+    await scene.telegram.message("Confirm /undo", after=before)
+    await scene.telegram.say("/approve")
+    await scene.telegram.message("Which of these two tickets", after=before)  # Hermes gives it back for another try
+    before = len(scene.telegram.sent)
+    await scene.telegram.say("Tell me about lighthouses.")
+    await scene.telegram.message("The upstream has answered", after=before)
+    with Database(scene.path) as database:
+        heard = [(one.kind, one.request_digest, one.slug) for one in read_corrections(database)]
+    assert heard == [("taken_back", digest_of(asked), None)]
 
 
 async def test_a_rate_limit_is_waited_for_and_the_order_kept(scene: Scene) -> None:

@@ -86,6 +86,16 @@ def test_the_same_question_within_three_turns_is_noticed(talk: Talk) -> None:
     assert talk.noted == [(ASKED, CorrectionKind.ASKED_AGAIN, 10)]
 
 
+def test_a_turn_that_hermes_words_anew_was_not_taken_back(talk: Talk) -> None:
+    talk.say(ASKED, "bug")
+    picture = {"type": "image_url", "image_url": {"url": "data:"}}
+    noted = f"[System note: it is morning]\n{ASKED}\n\nremembered: the user likes tea"
+    for content in (noted, [{"type": "text", "text": ASKED}, picture]):
+        talk.history = [{"role": "user", "content": content}, talk.history[1]]
+        talk.begin(OTHER)
+    assert talk.noted == []
+
+
 def test_a_turn_that_was_undone_is_noticed_with_the_next_message(talk: Talk) -> None:
     talk.say(OTHER)
     talk.say(ASKED, "bug")
