@@ -272,7 +272,9 @@ async def test_what_the_operator_takes_back_is_heard(scene: Scene) -> None:
     await scene.telegram.say("/undo")
     await scene.telegram.message("Confirm /undo", after=before)
     await scene.telegram.say("/approve")
-    await scene.telegram.message("Which of these two tickets", after=before)  # Hermes gives it back for another try
+    await scene.telegram.message(
+        "Which of these two tickets", after=before
+    )  # Hermes gives it back for another try
     before = len(scene.telegram.sent)
     await scene.telegram.say("Tell me about lighthouses.")
     await scene.telegram.message("The upstream has answered", after=before)
