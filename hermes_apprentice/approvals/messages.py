@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import shorten
 
+from hermes_apprentice.approvals.plain_text import LONGEST as LONGEST
 from hermes_apprentice.approvals.plain_text import fitting
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
 from hermes_apprentice.domain.money import dollars
