@@ -66,6 +66,7 @@ class Watch:
         self._gateway: Any = None
         self._known: Known | None = None
         self._desks: dict[int, TelegramDesk] = {}
+        self._without_buttons: set[int] = set()
         self._told: set[str] = set()
         self._on_duty = -math.inf
         self._tasks: set[asyncio.Task[None]] = set()
@@ -205,7 +206,10 @@ class Watch:
         for adapter in adapters:
             desk = self._desks[id(adapter)]
             chat = home.chat if home is not None and home.adapter is adapter else ""
-            if not desk.attend(adapter, chat):
+            if desk.attend(adapter, chat):
+                self._without_buttons.discard(id(adapter))
+            else:
+                self._without_buttons.add(id(adapter))
                 self._tell_once(
                     "telegram", "this Hermes' Telegram connection is unknown: no buttons here"
                 )
@@ -226,6 +230,8 @@ class Watch:
             letter = next_letter()
             if letter is None:
                 return
+            if id(home.adapter) in self._without_buttons:
+                letter = letter._replace(nonce="")  # nobody would hear them being pressed
             try:
                 sending = asyncio.run_coroutine_threadsafe(_post(home, letter), loop)
                 sent = sending.result(_SENDING)

@@ -381,3 +381,53 @@ async def test_without_a_list_of_deciders_nobody_decides_from_a_phone(
             await telegram.say("train gc-0b01")
             await telegram.message('add "telegram:4711" to approvals.deciders')
     assert scene.decision("gc-0b01") == (ProposalState.OPEN, None)
+
+
+LATER_HERMES = """
+def register(ctx):
+    from gateway.platforms.base import BasePlatformAdapter
+
+    present = BasePlatformAdapter.__getattribute__
+
+    def without(self, name):
+        if name == "_is_callback_user_authorized":
+            raise AttributeError(name)
+        return present(self, name)
+
+    BasePlatformAdapter.__getattribute__ = without
+"""
+"""A plugin that makes this Hermes one whose Telegram connection we do not know."""
+
+
+async def test_a_telegram_connection_that_we_do_not_know_gets_texts_only_and_says_so(
+    stage: ModuleType, tmp_path: Path, make_candidate: Make
+) -> None:
+    home = tmp_path / "apprentice"
+    home.mkdir()
+    (home / "settings.toml").write_text('[approvals]\ndeciders = ["telegram:4711"]\n')
+    folder = tmp_path / "hermes" / "plugins" / "later"
+    folder.mkdir(parents=True)
+    (folder / "plugin.yaml").write_text("name: later\nversion: 1.0.0\ndescription: a test\n")
+    (folder / "__init__.py").write_text(LATER_HERMES)
+    telegram, upstream = stage.FakeTelegram(), stage.FakeUpstream()
+    scene = Scene(telegram, upstream, home)
+    scene.ask(make_candidate("gc-0b02"))
+    async with (
+        stage.serving("/bot{token}/{method}", telegram.handle) as api,
+        stage.serving("/v1/chat/completions", upstream.handle) as model,
+    ):
+        config = stage.CONFIG.format(model="big", upstream=f"{model}/v1", telegram=api)
+        config = config.replace("[apprentice]", "[apprentice, later]")
+        async with stage.gateway(tmp_path / "hermes", home, telegram, config):
+            question = await telegram.message("Reply: train gc-0b02")
+            assert question["buttons"] == {}
+            await telegram.say("Do something SLOW for me, please.")
+            await asyncio.wait_for(upstream.slow_began.wait(), stage.PATIENCE)
+            await telegram.say("skip gc-0b02")
+            await telegram.message("0b02 is skipped by telegram:4711")  # by Hermes, with escapes
+            upstream.release.set()
+            await telegram.message("The upstream has answered")
+    assert scene.decision("gc-0b02") == (ProposalState.DECLINED, "telegram:4711")
+    logs = [path.read_text() for path in (tmp_path / "hermes" / "logs").glob("*.log")]
+    said = "this Hermes' Telegram connection is unknown"
+    assert max(log.count(said) for log in logs) == 1
