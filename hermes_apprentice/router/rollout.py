@@ -184,7 +184,7 @@ def notice_of(before: Rollout, after: Rollout) -> Notice | None:
     name = f"'{after.slug}' version {after.version}"
     again = (
         "train it anew, retire it, or put it into shadow again with "
-        f"`apprentice specialists resume {after.slug}`."
+        f"'apprentice specialists resume {after.slug}'."
     )
     if after.stage is Stage.QUARANTINED and before.stage is Stage.SHADOW:
         text = (
