@@ -232,7 +232,7 @@ def test_a_guardrails_alarm_counts_in_every_stage_and_names_its_reason() -> None
 def test_the_messages_about_a_fall_are_as_they_are_documented() -> None:
     way_out = (
         "train it anew, retire it, or put it into shadow again with "
-        "`apprentice specialists resume label-ticket`."
+        "'apprentice specialists resume label-ticket'."
     )
     for start, history, text in (
         (
