@@ -89,6 +89,10 @@ class GateSettings(_Section):
     target_agreement: float = Field(default=0.95, ge=0, le=1)
     """Agreement that the confidence threshold is chosen for."""
 
+    regression_margin: float = Field(default=0.10, gt=0, lt=1)
+    """Share of a parent's requests that a merged specialist may at most leave unanswered more
+    than it; half of that it may answer wrongly more."""
+
 
 class MatcherSettings(_Section):
     """When a request counts as one of a pattern's."""
@@ -125,6 +129,11 @@ class RolloutSettings(_Section):
     self_agreement_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the compared requests that the upstream is asked twice, and paid twice, to see how
     often it agrees with itself; 0 asks nothing twice."""
+    proving_share: float = Field(default=0.2, ge=0, le=1)
+    """Share of answers that is audited while a merged specialist proves itself."""
+
+    idle_days: float = Field(default=30, gt=0)
+    """Days without a matching request after which a specialist's retirement is proposed."""
 
     deadline_seconds: float = Field(default=2.0, gt=0)
     """Time a specialist has before the upstream is asked instead."""
@@ -206,7 +215,9 @@ class McpSettings(_Section):
     read_only: bool = False
     """Offer only the tools that read."""
 
-    allow_actions: tuple[Literal["dispatch_training", "demote", "rollback"], ...] = ()
+    allow_actions: tuple[
+        Literal["dispatch_training", "propose_merge", "demote", "rollback"], ...
+    ] = ()
     """Tools that act at once instead of asking the operator first."""
 
 

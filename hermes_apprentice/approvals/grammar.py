@@ -8,20 +8,21 @@ from hermes_apprentice.domain.approval import Action, Reply
 from hermes_apprentice.domain.money import MICRO
 from hermes_apprentice.errors import ReplyError
 
-_CANDIDATE = r"(?P<subject>gc-[0-9a-f]{4,12})"
+_TRAINING = r"(?P<subject>(?:gc|rt)-[0-9a-f]{4,12})"
+_ANY = r"(?P<subject>(?:gc|rt|mp)-[0-9a-f]{4,12})"
 _MERGE = r"(?P<subject>mp-[0-9a-f]{4,12})"
 _NAME = r"(?P<subject>[a-z0-9][a-z0-9-]{0,63})"
 
-_HANDLE = re.compile(r"\bgc-[0-9a-f]{4,12}\b", re.IGNORECASE)
+_HANDLE = re.compile(r"\b(?:gc|rt|mp)-[0-9a-f]{4,12}\b", re.IGNORECASE)
 
 _GRAMMAR: tuple[tuple[Action, re.Pattern[str]], ...] = tuple(
     (action, re.compile(pattern, re.IGNORECASE))
     for action, pattern in (
-        (Action.TRAIN, rf"train(?:\s+{_CANDIDATE})?"),
-        (Action.SKIP, rf"skip(?:\s+{_CANDIDATE})?"),
-        (Action.DETAILS, rf"details(?:\s+{_CANDIDATE})?"),
-        (Action.MERGE, rf"merge\s+{_MERGE}"),
-        (Action.REJECT, rf"reject\s+{_MERGE}"),
+        (Action.TRAIN, rf"train(?:\s+{_TRAINING})?"),
+        (Action.SKIP, rf"skip(?:\s+{_TRAINING})?"),
+        (Action.DETAILS, rf"details(?:\s+{_ANY})?"),
+        (Action.MERGE, rf"merge(?:\s+{_MERGE})?"),
+        (Action.REJECT, rf"reject(?:\s+{_MERGE})?"),
         (Action.ROLLBACK, rf"rollback\s+{_NAME}"),
         (Action.DEMOTE, rf"demote\s+{_NAME}"),
         (Action.BUDGET_INCREASE, r"budget\s+increase\s+\$?(?P<amount>\d{1,6}(?:\.\d{1,2})?)"),
@@ -62,8 +63,8 @@ HELP = (
 def parse_reply(text: str) -> Reply:
     """Understand a reply; case, surrounding space and a closing full stop do not matter.
 
-    ``train``, ``skip`` and ``details`` may stand alone: the subject is then empty,
-    and means the only open proposal.
+    ``train``, ``skip``, ``merge``, ``reject`` and ``details`` may stand alone: the
+    subject is then empty, and means the only open proposal that is answered so.
 
     Raises:
         ReplyError: The text is none of the known replies.
@@ -84,7 +85,7 @@ def parse_reply(text: str) -> Reply:
 
 
 def handles_in(text: str) -> list[str]:
-    """Return the candidates' handles in a text, each once, in order."""
+    """Return the handles in a text, each once, in order."""
     return list(dict.fromkeys(found.lower() for found in _HANDLE.findall(text)))
 
 

@@ -22,7 +22,10 @@ _LABEL = 120
 
 
 REPLY_WITH = "Reply: train"
-"""Marks a message as a question."""
+"""Ends a question whether to train."""
+
+REPLY_MARKERS = (REPLY_WITH, "Reply: merge")
+"""Mark a message as a question."""
 
 
 def graduation(candidate: Candidate) -> str:

@@ -299,7 +299,9 @@ async def _post(home: Home, letter: Letter) -> Sent:
     if home.platform == "telegram":
         from hermes_apprentice.plugin.telegram import send_letter
 
-        return await send_letter(home.adapter, home.chat, home.thread, letter.text, letter.nonce)
+        return await send_letter(
+            home.adapter, home.chat, home.thread, letter.text, letter.nonce, letter.answers
+        )
     return await _send(home.adapter, home.chat, home.thread, letter.text)
 
 

@@ -16,7 +16,7 @@ from hermes_apprentice.approvals.desk import nonce_of
 from hermes_apprentice.approvals.grammar import HELP, parse_reply
 from hermes_apprentice.approvals.outbox import LEASE, pause_after, take, worded
 from hermes_apprentice.approvals.plain_text import fitting
-from hermes_apprentice.domain.approval import Action, ProposalState
+from hermes_apprentice.domain.approval import Action, ProposalState, answers_to
 from hermes_apprentice.errors import ApprenticeError, ReplyError
 from hermes_apprentice.plugin.intake import Known
 from hermes_apprentice.settings import load_settings
@@ -64,6 +64,9 @@ class Letter(NamedTuple):
 
     nonce: str
     """The question that buttons belong to; empty where there is nothing to decide."""
+
+    answers: tuple[str, ...]
+    """What may be answered: yes, no, tell me more."""
 
     attempts: int
     """Deliveries tried before."""
@@ -185,7 +188,11 @@ def next_letter() -> Letter | None:
             question = find_question(connection, nonce) if nonce else None
         opened = question is not None and question.state is ProposalState.OPEN
         return Letter(
-            message.message_id, worded(claimed), nonce if opened else "", message.attempts
+            message.message_id,
+            worded(claimed),
+            nonce if opened else "",
+            answers_to(question.proposal_id) if question is not None and opened else (),
+            message.attempts,
         )
 
 

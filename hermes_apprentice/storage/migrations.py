@@ -260,6 +260,20 @@ CREATE INDEX repeats_by_slug ON repeats (slug, repeat_id);
 CREATE INDEX exchanges_by_session_time ON exchanges (session_id, asked_at);
 """
 
+_MERGES = """
+CREATE TABLE merges (
+    merge_id        TEXT PRIMARY KEY,
+    slug            TEXT NOT NULL,
+    state           TEXT NOT NULL,
+    record          TEXT NOT NULL,
+    updated_at      REAL NOT NULL
+);
+CREATE TABLE merged_patterns (
+    pattern_id      TEXT PRIMARY KEY REFERENCES patterns,
+    merged_into     TEXT NOT NULL REFERENCES patterns
+);
+"""
+
 _CORRECTIONS = """
 CREATE TABLE corrections (
     correction_id   INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -283,6 +297,7 @@ MIGRATIONS: tuple[str, ...] = (
     _RAISES,
     _TENANTS,
     _CONDUCT,
+    _MERGES,
     _CORRECTIONS,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

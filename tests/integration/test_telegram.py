@@ -15,8 +15,10 @@ import pytest
 import pytest_asyncio
 
 from hermes_apprentice.approvals import desk
+from hermes_apprentice.approvals.changes import merge_question
 from hermes_apprentice.approvals.outbox import SENT_AGAIN, deliver
 from hermes_apprentice.domain.approval import Proposal, ProposalState
+from hermes_apprentice.domain.merge import Merge, MergeState, Parent
 from hermes_apprentice.domain.pattern import Candidate
 from hermes_apprentice.settings import ApprovalSettings
 from hermes_apprentice.storage.approvals import (
@@ -28,6 +30,7 @@ from hermes_apprentice.storage.approvals import (
 )
 from hermes_apprentice.storage.corrections import digest_of, read_corrections
 from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.merges import save_merge
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 
 pytest.importorskip("telegram", reason="hermes-agent[messaging] is not installed")
@@ -69,6 +72,30 @@ class Scene:
                 )
                 store.add_candidate(candidate)
             return desk.propose(connection, candidate, ApprovalSettings(deciders=DECIDERS), now)
+
+    def ask_to_merge(self, left: Candidate, right: Candidate) -> Proposal:
+        """Propose a merge as an agent's tool does."""
+        now = time.time()
+        merge = Merge(
+            merge_id="mp-0b01",
+            left=Parent(
+                slug="left", version=1, pattern=left.pattern, compared=9, agreed=9, fit=1.0
+            ),
+            right=Parent(
+                slug="right", version=1, pattern=right.pattern, compared=9, agreed=9, fit=1.0
+            ),
+            pattern=left.pattern,
+            cosine=0.8,
+            alike=True,
+            asked_by="agent",
+            state=MergeState.PROPOSED,
+            updated_at=now,
+        )
+        settings = ApprovalSettings(deciders=DECIDERS)
+        with Database(self.path) as database, database.transaction() as connection:
+            save_merge(connection, merge)
+            text = merge_question(merge)
+            return desk.ask(connection, merge.merge_id, "pt-1", text, settings, now)
 
     def proposal(self, handle: str) -> Proposal:
         with Database(self.path) as database, database.transaction() as connection:
@@ -156,6 +183,22 @@ async def test_a_question_arrives_with_buttons_and_train_is_pressed(
     await scene.telegram.toast("gc-0a01 is accepted by telegram:4711")
     await scene.telegram.edit()
     assert scene.decision("gc-0a01") == (ProposalState.ACCEPTED, "telegram:4711")
+
+
+async def test_a_merge_has_buttons_of_its_own(scene: Scene, make_candidate: Make) -> None:
+    asked = scene.ask_to_merge(make_candidate("gc-0b01"), make_candidate("gc-0b02"))
+    message = await scene.telegram.message("mp-0b01")
+    assert message["text"] == asked.shown
+    assert message["buttons"] == {
+        "Merge": f"apprentice:{asked.nonce}:m",
+        "Reject": f"apprentice:{asked.nonce}:r",
+        "Details": f"apprentice:{asked.nonce}:d",
+    }
+    await scene.telegram.press(message["buttons"]["Details"], message)
+    await scene.telegram.message("The same task by the detector's rule")
+    await scene.telegram.press(message["buttons"]["Reject"], message)
+    await scene.telegram.toast("mp-0b01 is rejected by telegram:4711")
+    assert scene.decision("mp-0b01") == (ProposalState.DECLINED, "telegram:4711")
 
 
 async def test_a_reply_is_answered_while_a_turn_runs_and_does_not_interrupt_it(
