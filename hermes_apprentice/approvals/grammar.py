@@ -29,6 +29,31 @@ _GRAMMAR: tuple[tuple[Action, re.Pattern[str]], ...] = tuple(
     )
 )
 
+_DASHES = dict.fromkeys(range(0x2010, 0x2016), "-") | {0x2212: "-", 0xA0: " "}
+"""What phones and chat programs put in the place of a hyphen or a space."""
+
+_ENOUGH = 300
+"""Characters that show what somebody meant."""
+
+_ADVICE: tuple[tuple[str, str], ...] = (
+    (r".*[\n;,].*(?:gc|rt|mp)-.*", "One reply per message, please."),
+    (r"(?:train|skip)\s+mp-.*", "A handle with mp- is about a merge: answer merge or reject."),
+    (r"(?:merge|reject)\s+(?:gc|rt)-.*", "That handle is about a training: answer train or skip."),
+    (
+        r"(?:train|skip|details|merge|reject)\s+\S+",
+        "That is no handle; it begins with gc- or mp- and stands in the question.",
+    ),
+    (
+        r"(?:rollback|demote)(?:\s.*)?",
+        "Which specialist? Its name stands in: /apprentice specialists.",
+    ),
+    (
+        r"budget\b.*",
+        "By how much? An amount in dollars above 0, with two decimals at most: budget increase 10.",
+    ),
+)
+"""Replies that come close, and what is wrong with them; the first that fits is said."""
+
 HELP = (
     "I understand: train gc-7f3a, skip gc-7f3a, details gc-7f3a, rollback NAME, demote NAME, "
     "merge mp-1a2b, reject mp-1a2b, budget increase 10."
@@ -44,7 +69,7 @@ def parse_reply(text: str) -> Reply:
     Raises:
         ReplyError: The text is none of the known replies.
     """
-    cleaned = text.strip().rstrip(".!").strip().strip("`")
+    cleaned = text.translate(_DASHES).strip().strip("\"'`").rstrip(".!").strip().strip("\"'`")
     for action, pattern in _GRAMMAR:
         found = pattern.fullmatch(cleaned)
         if found is None:
@@ -56,12 +81,20 @@ def parse_reply(text: str) -> Reply:
             subject=(groups.get("subject") or "").lower(),
             amount=_micro(amount) if amount else 0,
         )
-    raise ReplyError(f"That reply was not understood. {HELP}")
+    raise ReplyError(f"{_advice(cleaned)} {HELP}")
 
 
 def handles_in(text: str) -> list[str]:
     """Return the handles in a text, each once, in order."""
     return list(dict.fromkeys(found.lower() for found in _HANDLE.findall(text)))
+
+
+def _advice(text: str) -> str:
+    text = text[:_ENOUGH]
+    for pattern, advice in _ADVICE:
+        if re.fullmatch(pattern, text, re.IGNORECASE | re.DOTALL):
+            return advice
+    return "That reply was not understood."
 
 
 def _micro(amount: str) -> int:

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import shorten
 
+from hermes_apprentice.approvals.plain_text import LONGEST as LONGEST
+from hermes_apprentice.approvals.plain_text import fitting
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
 from hermes_apprentice.domain.money import dollars
 from hermes_apprentice.domain.pattern import Candidate, CandidateState, Forecast, Pattern
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind, Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Specialist, Stage
-
-LONGEST = 900
-"""Characters in a message: it fits every platform, with a note about a repetition, too."""
 
 _LABEL = 120
 
@@ -27,9 +26,6 @@ REPLY_WITH = "Reply: train"
 
 REPLY_MARKERS = (REPLY_WITH, "Reply: merge")
 """Mark a message as a question."""
-
-_LOUD = str.maketrans({"`": "'", "*": "\u00b7", "~": "-", "|": "/", "<": "(", ">": ")"})
-"""Characters that some platform's Markdown would turn into something else."""
 
 
 def graduation(candidate: Candidate) -> str:
@@ -189,5 +185,4 @@ def _where(kind: Kind) -> str:
 
 def limited(text: str) -> str:
     """Return a text that fits every platform and means the same in each one's Markdown."""
-    text = text.translate(_LOUD)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return fitting(text)

@@ -58,7 +58,10 @@ def digest_of(database: Database, settings: Settings, since: float, now: float) 
         lines.append(f"- Training failed: {_some(stuck)}. Try again: apprentice tick --retry NAME")
     if waiting:
         handles = _some([item.candidate_id for item in waiting])
-        lines.append(f"- Waiting for your decision: {handles}. Reply: train NAME or skip NAME")
+        lines.append(
+            f"- Waiting for your decision: {handles}. "
+            "To decide, reply with train or skip and the handle."
+        )
     if questions:
         lines.append(f"- Asked about specialists: {_some(questions)}. Reply: details HANDLE")
     month = budget(database, settings.budget, now)

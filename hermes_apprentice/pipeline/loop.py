@@ -44,6 +44,7 @@ from hermes_apprentice.registry.skills import sync_skills
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.approvals import add_message
 from hermes_apprentice.storage.conduct import self_agreement
+from hermes_apprentice.storage.corrections import mark_corrected
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.lease import lease
@@ -116,6 +117,8 @@ class Pipeline:
         for number, (profile, path) in enumerate(profiles):
             self.shop.progress(f"reading sessions of '{profile}'", number / len(profiles))
             reports[profile] = self._harvest(path, profile)
+        with self.shop.database.transaction() as connection:
+            mark_corrected(connection)
         return reports
 
     def _harvest(self, path: Path, profile: str) -> HarvestReport:

@@ -16,7 +16,8 @@ from hermes_apprentice.errors import ReplyError
 _COMMAND = re.compile(r"/apprentice(?:@(?P<bot>\w+))?(?:\s+(?P<words>.*))?", re.I | re.S)
 _MENTION = re.compile(r"@(?P<bot>\w+)[\s,:]+")
 _ALMOST = re.compile(
-    r"(?:train|skip)\s+(?:gc|rt)-\S+|details\s+(?:gc|rt|mp)-\S+|(?:merge|reject)\s+mp-\S+",
+    r"(?:train|skip|details|merge|reject)\s+(?:gc|rt|mp)[-\u2010-\u2015]\S+"
+    r"|budget\s+increase\s+[-+$]?[\d.,]+\S*",
     re.I,
 )
 

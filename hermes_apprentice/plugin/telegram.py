@@ -68,7 +68,7 @@ class TelegramDesk:
         self._home = home
         if not hasattr(adapter, "_app"):
             return False
-        application = adapter._app
+        application = getattr(adapter, "_app", None)
         if application is None or not getattr(application, "running", False):
             return True  # not connected yet, or connecting again
         if application is self._application:

@@ -274,6 +274,22 @@ CREATE TABLE merged_patterns (
 );
 """
 
+_CORRECTIONS = """
+CREATE TABLE corrections (
+    correction_id   INTEGER PRIMARY KEY AUTOINCREMENT,
+    session_id      TEXT NOT NULL,
+    asked_at        REAL NOT NULL,
+    kind            TEXT NOT NULL,
+    at              REAL NOT NULL,
+    request_digest  TEXT NOT NULL,
+    slug            TEXT,
+    version         INTEGER,
+    UNIQUE (session_id, asked_at, kind)
+);
+CREATE INDEX corrections_by_time ON corrections (at);
+CREATE INDEX ledger_by_session ON ledger (session, at);
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _LEARNING,
     _SERVING,
@@ -282,5 +298,6 @@ MIGRATIONS: tuple[str, ...] = (
     _TENANTS,
     _CONDUCT,
     _MERGES,
+    _CORRECTIONS,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

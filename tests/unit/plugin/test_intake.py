@@ -20,6 +20,9 @@ QUESTION = "A request keeps coming back: ticket, label (gc-7f3a)."
         "demote ticket-label",
         "rollback ticket-label",
         "budget increase 10",
+        "skip mp-1a2b",
+        "train gc\u20117f3a",  # as a phone writes it
+        "budget increase -10",
         "train gc-zzzz",  # a slip of the finger is answered by us, not by the agent
     ],
 )
