@@ -16,6 +16,7 @@ from hermes_apprentice.domain.routing import MATCHER_FILE
 from hermes_apprentice.domain.specialist import Envelope
 from hermes_apprentice.embedding.onnx_embedder import OnnxEmbedder, open_embedder
 from hermes_apprentice.embedding.store import ModelStore
+from hermes_apprentice.embedding.views import RECIPE, matching_dimension
 from hermes_apprentice.errors import ApprenticeError, ArtefactError
 from hermes_apprentice.privacy.redaction import Redactor
 from hermes_apprentice.registry.registry import MATCHER_FOLDER, Registry
@@ -143,10 +144,12 @@ def _open_matcher(registry: Registry, embedder: OnnxEmbedder) -> OpenSetModel:
     registered = registry.open_matcher()
     if registered.details.get(EMBEDDER_DETAIL) != embedder.digest:
         raise ArtefactError("the matcher was fitted on another embedder; run: apprentice tick")
+    if registered.details.get(VECTOR_DETAIL) != RECIPE:
+        raise ArtefactError("the matcher was fitted on other vectors; run: apprentice tick")
     if MATCHER_FILE not in registered.files:
         raise ArtefactError("the matcher has an unknown layout; run: apprentice tick")
     model = OpenSetModel.from_bytes(registered.files[MATCHER_FILE])
-    if model.dimension != 3 * embedder.dimension:
+    if model.dimension != matching_dimension(embedder):
         raise ArtefactError("the matcher does not fit the embedder; run: apprentice tick")
     return model
 

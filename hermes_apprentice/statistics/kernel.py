@@ -48,6 +48,17 @@ def gram(left: NDArray[np.floating], right: NDArray[np.floating], bandwidth: flo
     return np.exp(cosine, out=cosine)
 
 
+def self_gram(vectors: NDArray[np.floating], bandwidth: float) -> Matrix:
+    """Return the kernel of vectors with themselves; each is at no distance from itself.
+
+    For shortened unit vectors this is the kernel of unit vectors whose missing parts are
+    orthogonal to each other: what the short form does not show counts as a difference.
+    """
+    values = gram(vectors, vectors, bandwidth)
+    np.fill_diagonal(values, 1.0)
+    return values
+
+
 def fit(kernel: Matrix, targets: Matrix, ridge: float) -> Ridge:
     """Solve ``(kernel + ridge) weights = targets``; ``kernel`` is overwritten.
 

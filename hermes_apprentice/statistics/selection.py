@@ -111,7 +111,7 @@ def choose(
     targets, blocks = one_against_rest(labels, classes), neighbourhoods(vectors, labels)
     found: dict[Choice, float] = {}
     for bandwidth in _BANDWIDTHS:
-        parts = kernel.spectrum(kernel.gram(vectors, vectors, bandwidth))
+        parts = kernel.spectrum(kernel.self_gram(vectors, bandwidth))
         for ridge in _RIDGES:
             fitted = kernel.refit(parts, targets, ridge)
             scores = kernel.without_self(fitted, targets)

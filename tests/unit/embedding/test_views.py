@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hermes_apprentice.embedding.base import Embedder
-from hermes_apprentice.embedding.views import matching_vector, matching_vectors
+from hermes_apprentice.embedding.views import matching_dimension, matching_vector, matching_vectors
 from hermes_apprentice.testing import FakeEmbedder
 
 MAIL = (
@@ -16,24 +16,29 @@ MAIL = (
 )
 
 
-def test_a_vector_is_of_unit_length_and_three_times_as_long() -> None:
-    embedder = FakeEmbedder()
-    for text in ("", "one", MAIL):
-        vector = matching_vector(embedder.encode([text])[0])
-        assert vector.shape == (3 * embedder.dimension,)
+ANOTHER_MAIL = (
+    "Dear team, Oakwell Bakery would like twelve trays of the seeded rolls, article SR-40, on "
+    "Monday before six. Please invoice the usual account and tell the driver to ring twice at "
+    "the back door, nobody hears the front one. Thank you, Piet Moss, kitchen. "
+)
+
+
+@pytest.mark.parametrize("text", ["", "one", MAIL])
+def test_a_vector_is_of_unit_length_and_as_long_as_it_says(text: str, embedder: Embedder) -> None:
+    for one in (FakeEmbedder(), embedder):
+        vector = matching_vector(one.encode([text])[0])
+        assert vector.shape == (matching_dimension(one),)
         assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_a_short_text_is_compared_as_by_its_embedding(embedder: Embedder) -> None:
-    encodings = embedder.encode(["play some jazz", "stop the music", "pay the rent"])
+def test_another_question_about_the_same_mail_is_further_away(embedder: Embedder) -> None:
+    """Measured by how far away the same question about another mail is."""
+    order, number = "\nExtract the order as JSON.", "\nWhich number should I call?"
+    encodings = embedder.encode([MAIL + order, MAIL + number, ANOTHER_MAIL + order])
     plain = np.stack([one.embedding for one in encodings])
     viewed = matching_vectors(encodings)
-    assert np.allclose(plain @ plain.T, viewed @ viewed.T, atol=1e-5)
 
+    def question(rows: np.ndarray) -> float:
+        return float((1 - rows[0] @ rows[1]) / (1 - rows[0] @ rows[2]))
 
-def test_another_question_about_the_same_mail_is_further_away(embedder: Embedder) -> None:
-    same, other = f"{MAIL}\nExtract the order as JSON.", f"{MAIL}\nWhich number should I call?"
-    first, second = embedder.encode([same, other])
-    plain = float(first.embedding @ second.embedding)
-    viewed = float(matching_vector(first) @ matching_vector(second))
-    assert viewed < plain - 0.03
+    assert question(viewed) > 1.3 * question(plain)
