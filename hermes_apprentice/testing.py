@@ -128,7 +128,12 @@ class FakeMatcher:
         self.asked: list[str] = []
 
     async def match(
-        self, request: str, turn_index: int, hidden: frozenset[str] = frozenset()
+        self,
+        request: str,
+        turn_index: int,
+        hidden: frozenset[str] = frozenset(),
+        *,
+        thorough: bool = False,
     ) -> MatchOutcome:
         """Match from memory."""
         self.asked.append(request)

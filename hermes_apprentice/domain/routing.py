@@ -15,6 +15,10 @@ MATCHER_FILE = "matcher.npz"
 """Name of the matcher's model inside its signed entry in the registry."""
 
 
+FILTER_FILE = "words.npz"
+"""Name of the word filter beside it; a matcher may come without one."""
+
+
 class CallKind(StrEnum):
     """What Hermes wants with a model call."""
 

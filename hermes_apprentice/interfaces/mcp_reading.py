@@ -131,9 +131,12 @@ def explain_route(asked: Text, report: Report) -> Result:
                 "specialist": near.slug,
                 "score": round(near.score, 4),
                 "threshold": round(near.threshold, 4),
+                "outside_envelope": near.outside,
             }
             for near in found.nearest[:3]
         ],
+        "kind": found.kind,
+        "word_filter": None if found.words is None else found.words._asdict(),
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hermes_apprentice.domain.exchange import Exchange, Ineligible
-from hermes_apprentice.domain.routing import MATCHER_FILE
+from hermes_apprentice.domain.routing import FILTER_FILE, MATCHER_FILE
 from hermes_apprentice.domain.shape import ShapeKind
 from hermes_apprentice.domain.shape_inference import fits_request
 from hermes_apprentice.domain.specialist import Manifest, Specialist
@@ -23,6 +23,7 @@ from hermes_apprentice.errors import ApprenticeError, RegistryError
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.statistics.open_set import fit_open_set
 from hermes_apprentice.statistics.risk_control import BACKGROUND
+from hermes_apprentice.statistics.word_filter import fit_word_filter
 from hermes_apprentice.storage.approvals import add_message
 from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.merges import merge_into
@@ -136,16 +137,23 @@ def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any])
         for name in embeddings.exchange_ids
     ]
     kept = [row for row, label in enumerate(labels) if label is not None]
+    numbers = np.array([labels[row] for row in kept], dtype=np.int64)
     model = fit_open_set(
         embeddings.vectors[kept],
-        np.array([labels[row] for row in kept], dtype=np.int64),
+        numbers,
         tuple(manifest.slug for manifest in manifests),
         shop.settings.matcher.false_route_rate,
         shop.settings.trainer.seed,
     )
     bound = model.bound
+    files = {MATCHER_FILE: model.to_bytes()}
+    texts = [exchanges[embeddings.exchange_ids[row]].request for row in kept]
+    words = fit_word_filter(texts, numbers, len(manifests))
+    if words is not None:
+        files[FILTER_FILE] = words.to_bytes()
+        details = {**details, "words": words.evidence._asdict()}
     shop.registry.publish_matcher(
-        {MATCHER_FILE: model.to_bytes()},
+        files,
         {
             **details,
             "background": bound.background,
@@ -160,10 +168,10 @@ def _label(
     member_of: int | None, exchange: Exchange | None, manifests: list[Manifest]
 ) -> int | None:
     """Return the class of a row, ``BACKGROUND``, or ``None`` for a row to leave out."""
-    if member_of is not None:
-        return member_of
     if exchange is None:
         return None
+    if member_of is not None:
+        return member_of
     if exchange.ineligible in UNTOLD:
         return None
     closed = (one for one in manifests if one.shape.kind is not ShapeKind.TEXT)

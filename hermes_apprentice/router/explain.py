@@ -16,17 +16,19 @@ from hermes_apprentice.errors import TenantError
 from hermes_apprentice.router.calls import Call
 from hermes_apprentice.router.conductor import Conductor, Standing
 from hermes_apprentice.router.loading import RegistrySource
-from hermes_apprentice.router.matcher import Near, visible_match
+from hermes_apprentice.router.matcher import MatchOutcome, Near, visible_match
 from hermes_apprentice.router.policy import decide
 from hermes_apprentice.router.rollout import Progress
 from hermes_apprentice.router.specialists import Specialists
 from hermes_apprentice.router.store import Store
 from hermes_apprentice.settings import Settings
+from hermes_apprentice.statistics.word_filter import WordCheck
 from hermes_apprentice.storage.tenants import read_directory
 
 _REASONS = {
     "kind": "only the first call of a user's turn can match",
     "no_specialist": "no specialist is being served",
+    "words": "the word filter finds in it too little of what any pattern's requests say",
     "no_pattern": "it is not close enough to any pattern",
     "not_served": "its specialist is not being served",
     "shadow": "its specialist only runs beside the upstream for now",
@@ -69,6 +71,9 @@ class Explanation:
     nearest: tuple[Near, ...] = ()
     """The closest patterns with scores and thresholds, closest first."""
 
+    words: WordCheck | None = None
+    """What the word filter says; ``None`` where the matcher has none."""
+
     progress: Progress | None = None
     """What the comparisons of that specialist say, where they were read."""
 
@@ -87,15 +92,37 @@ class Explanation:
             lines = [f"The upstream would answer: {why}."]
         if self.stage is Stage.CANARY and self.share is not None:
             lines.append(f"It answers {self.share:.0%} of its sessions.")
+        lines.append(f"It is read as a call of the kind '{self.kind}'.")
         if self.standing is not None:
             lines += self.standing.in_words()
+        if self.words is not None:
+            verdict = "turned away" if self.words.rejected else "let through"
+            lines.append(
+                f"Word filter: score {self.words.score:.2f}, threshold "
+                f"{self.words.threshold:.2f}, {verdict}."
+            )
         for near in self.nearest:
             verdict = "reached" if near.score >= near.threshold else "not reached"
             lines.append(
                 f"  {near.slug}: score {near.score:.3f}, threshold {near.threshold:.3f} {verdict}"
+                f"; {_limits(near)}"
             )
         lines += [f"Problem: {name}: {text}" for name, text in (self.problems or {}).items()]
         return "\n".join(lines)
+
+
+def _limits(near: Near) -> str:
+    """Return a pattern's envelope in words, and what lies outside it."""
+    if near.envelope is None:
+        return "not served"
+    limits = near.envelope
+    text = (
+        f"envelope: {limits.min_chars} to {limits.max_chars} characters, "
+        f"{limits.max_turn_index} earlier turns at most"
+    )
+    if limits.ascii_only:
+        text += ", ASCII only"
+    return text if near.outside is None else f"{text}; outside it: {near.outside}"
 
 
 def explain_request(
@@ -159,14 +186,15 @@ async def explain(
     problems = specialists.problems or None
 
     def upstream(
-        reason: str, nearest: tuple[Near, ...] = (), slug: str | None = None
+        reason: str, outcome: MatchOutcome | None = None, slug: str | None = None
     ) -> Explanation:
         return Explanation(
             kind=call.kind,
             route=Route.UPSTREAM,
             reason=reason,
             slug=slug,
-            nearest=nearest,
+            nearest=outcome.nearest if outcome is not None else (),
+            words=outcome.words if outcome is not None else None,
             problems=problems,
         )
 
@@ -177,12 +205,12 @@ async def explain(
     matcher = now.loading.matcher
     if matcher is None or now.idle:
         return upstream("no_specialist")
-    outcome = await visible_match(matcher, call, hidden)
+    outcome = await visible_match(matcher, call, hidden, thorough=True)
     if outcome.match is None:
-        return upstream(outcome.reason, outcome.nearest)
+        return upstream(outcome.reason, outcome)
     found = now.serving(outcome.match.slug, call.session, hidden)
     if found is None:
-        return upstream("not_served", outcome.nearest, outcome.match.slug)
+        return upstream("not_served", outcome, outcome.match.slug)
     loaded, rollout = found.loaded, found.rollout
     # No request, no audit: whether one is drawn depends on the request's id.
     plan = decide(rollout, call.session, "", 0.0)
@@ -196,6 +224,7 @@ async def explain(
         share=rollout.share,
         shadow=plan.shadow,
         nearest=outcome.nearest,
+        words=outcome.words,
         progress=conductor.progress_of(loaded.slug),
         standing=conductor.standing_of(loaded.slug),
         problems=problems,

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hermes_apprentice.domain.merge import MERGED_FROM
-from hermes_apprentice.domain.routing import MATCHER_FILE
+from hermes_apprentice.domain.routing import FILTER_FILE, MATCHER_FILE
 from hermes_apprentice.domain.specialist import Envelope
 from hermes_apprentice.embedding.onnx_embedder import OnnxEmbedder, open_embedder
 from hermes_apprentice.embedding.store import ModelStore
@@ -26,6 +26,7 @@ from hermes_apprentice.router.specialists import Loaded, Loading
 from hermes_apprentice.serving.cpu import load_runtime
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.statistics.open_set import OpenSetModel
+from hermes_apprentice.statistics.word_filter import WordFilter
 
 EMBEDDER_DETAIL = "embedder"
 """The entry in a matcher's details that names the embedder it was fitted on."""
@@ -85,7 +86,7 @@ class RegistrySource:
                 problems[slug] = str(error)
         self._kept = kept
         try:
-            model = _open_matcher(registry, embedder)
+            model, words = _open_matcher(registry, embedder)
         except ApprenticeError as error:
             return Loading(problems={**problems, "matcher": str(error)})
         for slug, (_, loaded, _) in kept.items():
@@ -97,6 +98,7 @@ class RegistrySource:
             model=model,
             envelopes={slug: envelope for slug, (_, _, envelope) in kept.items()},
             executor=self._executor,
+            words=words,
         )
         return Loading(
             specialists={slug: loaded for slug, (_, loaded, _) in kept.items()},
@@ -140,7 +142,9 @@ class RegistrySource:
         return self._redactor
 
 
-def _open_matcher(registry: Registry, embedder: OnnxEmbedder) -> OpenSetModel:
+def _open_matcher(
+    registry: Registry, embedder: OnnxEmbedder
+) -> tuple[OpenSetModel, WordFilter | None]:
     registered = registry.open_matcher()
     if registered.details.get(EMBEDDER_DETAIL) != embedder.digest:
         raise ArtefactError("the matcher was fitted on another embedder; run: apprentice tick")
@@ -151,7 +155,8 @@ def _open_matcher(registry: Registry, embedder: OnnxEmbedder) -> OpenSetModel:
     model = OpenSetModel.from_bytes(registered.files[MATCHER_FILE])
     if model.dimension != matching_dimension(embedder):
         raise ArtefactError("the matcher does not fit the embedder; run: apprentice tick")
-    return model
+    words = registered.files.get(FILTER_FILE)
+    return model, None if words is None else WordFilter.from_bytes(words)
 
 
 def _files(folder: Path) -> _Files:

@@ -40,7 +40,7 @@ class Choice(NamedTuple):
 _DEFAULT = Choice(1.0, 0.1)
 _BLIND = Choice(2.0, 0.1)
 """Where nothing in the data can go wrong: narrow, so that most of what is new is turned away."""
-_CLEARLY = 0.02
+_CLEARLY = 0.05
 """How much better than the default another choice must be, since the comparison is noisy."""
 
 

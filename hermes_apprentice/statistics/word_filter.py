@@ -83,9 +83,7 @@ class Evidence(NamedTuple):
 class WordFilter:
     """A fitted filter: one table lookup per word."""
 
-    def __init__(
-        self, *, table: NDArray[np.float32], threshold: float, evidence: Evidence
-    ) -> None:
+    def __init__(self, *, table: NDArray[np.float32], threshold: float, evidence: Evidence) -> None:
         self.threshold = threshold
         self.evidence = evidence
         self._table = np.ascontiguousarray(table, dtype=np.float32)
@@ -148,7 +146,9 @@ def fit_word_filter(
         loss: Bound on the share of the classes' own texts that are turned away.
         confidence: Confidence of the bound.
     """
-    first = {(text, int(label)): row for row, (text, label) in enumerate(zip(texts, labels))}
+    first = {
+        (text, int(label)): row for row, (text, label) in enumerate(zip(texts, labels, strict=True))
+    }
     kept = sorted(first.values())
     found = [_places(texts[row]) for row in kept]
     own = np.asarray(labels, dtype=np.int64)[kept]
