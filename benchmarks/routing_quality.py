@@ -8,6 +8,13 @@ is the share of held-out requests of the patterns that go to the right one, with
 which exactly the stated share of all held-out other requests is routed. ``promise`` is what users
 get: the model's own thresholds, asked for 0.5 %, and what came of it. With ``--file`` a CSV with
 the header ``text,label`` takes the place of the set (an empty label is other traffic).
+
+``bound`` repeats the promise with 100 drawings: 10 patterns of 40 requests, 1,000 other requests
+to fit on, and counts in how many of them the held-out share of false routes stayed within what
+was promised: on other requests of the same topics, which are like those fitted on (what the bound
+is about), and on topics never seen (which no bound covers). ``prefilter`` says how many requests
+the word filter turns away before the embedding. ``semantic_router`` is aurelio's package of that
+name, given the same vectors, where ``--semantic-router`` names a Python that has it.
 """
 
 from __future__ import annotations
@@ -15,7 +22,9 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,12 +39,40 @@ from hermes_apprentice.embedding.onnx_embedder import open_embedder
 from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.embedding.views import matching_vectors
 from hermes_apprentice.statistics.open_set import BACKGROUND, OpenSetModel, fit_open_set
+from hermes_apprentice.statistics.word_filter import fit_word_filter
 
 RATES = (0.001, 0.005, 0.01, 0.03)
 CASES = ((20, 50), (20, 15), (75, 50))
 SEEN_EACH = 50
 PROMISED = 0.005
+RUNS = 100
+BOUND_PATTERNS, BOUND_EACH, BOUND_OTHER = 10, 40, 1_000
 BATCH = 256
+
+_SEMANTIC = """
+import sys
+import numpy as np
+from semantic_router import Route
+from semantic_router.encoders import DenseEncoder
+from semantic_router.routers import IndexedRouter
+given = np.load(sys.argv[1])
+train, labels, asked = given["train"], given["labels"], given["asked"]
+class Given(DenseEncoder):
+    name: str = "given"
+    def __call__(self, docs):
+        return [(train if d[0] == "t" else asked)[int(d[1:])].tolist() for d in docs]
+    async def acall(self, docs):
+        return self(docs)
+routes = [
+    Route(name=str(k), utterances=[f"t{row}" for row in np.flatnonzero(labels == k)])
+    for k in range(int(labels.max()) + 1)
+]
+router = IndexedRouter(Given(), routes)
+found = [router(f"a{row}") for row in range(len(asked))]
+score = np.array([-1.0 if one.name is None else one.confidence for one in found])
+label = np.array([-1 if one.name is None else int(one.name) for one in found])
+np.savez(sys.argv[2], score=score, label=label)
+"""
 
 Vectors = NDArray[np.float32]
 
@@ -45,6 +82,7 @@ class Pool(NamedTuple):
 
     vectors: Vectors
     labels: NDArray[np.str_]
+    texts: NDArray[np.str_]
 
 
 class Task(NamedTuple):
@@ -56,6 +94,9 @@ class Task(NamedTuple):
     own_labels: NDArray[np.int64]
     seen: Vectors
     unseen: Vectors
+    train_texts: list[str]
+    own_texts: list[str]
+    other_texts: list[str]
 
     @property
     def other(self) -> Vectors:
@@ -106,6 +147,21 @@ def ours(model: OpenSetModel) -> Method:
     return lambda _, vectors: best(model.scores(vectors))
 
 
+def semantic_router(python: str) -> Method:
+    """Let aurelio's router score the vectors, in its own environment."""
+
+    def score(task: Task, vectors: Vectors) -> Scored:
+        with tempfile.TemporaryDirectory() as folder:
+            given, found = Path(folder) / "given.npz", Path(folder) / "found.npz"
+            own = task.labels != BACKGROUND
+            np.savez(given, train=task.train[own], labels=task.labels[own], asked=vectors)
+            subprocess.run([python, "-c", _SEMANTIC, str(given), str(found)], check=True)
+            with np.load(found) as arrays:
+                return Scored(arrays["score"], arrays["label"])
+
+    return score
+
+
 def coverage(task: Task, method: Method) -> dict[str, float]:
     """Return the share routed rightly at each false-route rate."""
     wrong = np.sort(method(task, task.other).score)[::-1]
@@ -149,8 +205,13 @@ def draw(train: Pool, test: Pool, patterns: int, each: int, seed: int) -> Task:
         labels += [place if place < patterns else BACKGROUND] * len(found)
     index = {name: place for place, name in enumerate(chosen)}
     own = np.isin(test.labels, chosen)
+    picked = np.concatenate(rows)
+    others = np.isin(test.labels, [*known, *unknown, ""])
     return Task(
-        train=train.vectors[np.concatenate(rows)],
+        train_texts=train.texts[picked].tolist(),
+        own_texts=test.texts[own].tolist(),
+        other_texts=test.texts[others].tolist(),
+        train=train.vectors[picked],
         labels=np.array(labels),
         own=test.vectors[own],
         own_labels=np.array([index[name] for name in test.labels[own]]),
@@ -159,7 +220,82 @@ def draw(train: Pool, test: Pool, patterns: int, each: int, seed: int) -> Task:
     )
 
 
-def measure(train: Pool, test: Pool, patterns: int, each: int, seeds: int) -> dict[str, Any]:
+def bound(train: Pool, test: Pool, runs: int) -> dict[str, Any]:
+    """Return in how many drawings the promise was kept, for topics seen and not seen.
+
+    All rows of the topics seen are mixed and parted at random, so that those held out are
+    exchangeable with those fitted on.
+    """
+    vectors = np.vstack([train.vectors, test.vectors])
+    labels = np.concatenate([train.labels, test.labels])
+    names = np.array(sorted(set(train.labels) - {""}))
+    patterns = min(BOUND_PATTERNS, len(names) // 3)
+    shares: dict[str, list[float]] = {"seen_topics": [], "new_topics": []}
+    covered, proven = [], []
+    for seed in range(runs):
+        generator = np.random.default_rng(1_000 + seed)
+        order = generator.permutation(names)
+        chosen, rest = order[:patterns], order[patterns:]
+        known = generator.permutation(np.flatnonzero(np.isin(labels, rest[: len(rest) // 2])))
+        fitting = known[: min(BOUND_OTHER, len(known) // 2)]
+        own, held = [], []
+        for name in chosen:
+            found = generator.permutation(np.flatnonzero(labels == name))
+            own.append(found[:BOUND_EACH])
+            held.append(found[BOUND_EACH : 2 * BOUND_EACH])
+        rows = np.concatenate([*own, fitting])
+        marks = [place for place, found in enumerate(own) for _ in found]
+        marks += [BACKGROUND] * len(fitting)
+        model = fit_open_set(
+            vectors[rows], np.array(marks), tuple(map(str, range(patterns))), PROMISED, seed
+        )
+        new = np.flatnonzero(np.isin(labels, [*rest[len(rest) // 2 :], ""]))
+        for key, found in (("seen_topics", known[len(fitting) :]), ("new_topics", new)):
+            taken = [decision.label is not None for decision in model.decide(vectors[found])]
+            shares[key].append(float(np.mean(taken)))
+        mine = model.decide(vectors[np.concatenate(held)])
+        right = [str(place) for place, found in enumerate(held) for _ in found]
+        covered.append(
+            np.mean([decision.label == want for decision, want in zip(mine, right, strict=True)])
+        )
+        proven.append(model.bound.achieved)
+    return {
+        "runs": runs,
+        "asked": PROMISED,
+        "confidence": 0.95,
+        "proven": int(np.sum(proven)),
+        "coverage": round(float(np.mean(covered)), 4),
+        **{
+            key: {
+                "kept": int(np.sum(np.array(values) <= PROMISED)),
+                "false_routes": round(float(np.mean(values)), 5),
+                "worst": round(float(np.max(values)), 5),
+            }
+            for key, values in shares.items()
+        },
+    }
+
+
+def prefilter(task: Task) -> dict[str, float]:
+    """Return what the word filter turns away, and what it costs."""
+    words = fit_word_filter(task.train_texts, task.labels, int(task.labels.max()) + 1)
+    if words is None:
+        return {"fitted": 0.0, "lost": 0.0, "lost_at_most": 0.0, "rejected": 0.0, "check_us": 0.0}
+    started = time.perf_counter()
+    rejected = [words.check(text).rejected for text in task.other_texts]
+    each = (time.perf_counter() - started) / max(1, len(rejected))
+    return {
+        "fitted": 1.0,
+        "lost": float(np.mean([words.check(text).rejected for text in task.own_texts])),
+        "lost_at_most": words.evidence.upper,
+        "rejected": float(np.mean(rejected)),
+        "check_us": 1e6 * each,
+    }
+
+
+def measure(
+    train: Pool, test: Pool, patterns: int, each: int, seeds: int, semantic: str | None
+) -> dict[str, Any]:
     """Return the mean figures of every method over the seeds."""
     runs: dict[str, list[dict[str, float]]] = {}
     for seed in range(seeds):
@@ -179,6 +315,9 @@ def measure(train: Pool, test: Pool, patterns: int, each: int, seeds: int) -> di
             "logistic": logistic(task),
             "ours": ours(model),
         }
+        if semantic is not None:
+            methods["semantic_router"] = semantic_router(semantic)
+        runs.setdefault("prefilter", []).append(prefilter(task))
         for name, method in methods.items():
             runs.setdefault(name, []).append(coverage(task, method))
         runs.setdefault("promise", []).append(
@@ -242,6 +381,8 @@ def main() -> None:
     parser.add_argument("--file", type=Path, help="a CSV with the header text,label instead")
     parser.add_argument("--models", type=Path, help="model store; default: the user's cache")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=RUNS, help="drawings for the bound")
+    parser.add_argument("--semantic-router", help="a Python with the package semantic-router")
     parser.add_argument("--json", action="store_true", help="print the JSON only")
     options = parser.parse_args()
     if options.file is None and options.data is None:
@@ -253,14 +394,24 @@ def main() -> None:
         Pool(
             embed(embedder, [text for text, _ in rows], not options.json),
             np.array([label for _, label in rows]),
+            np.array([text for text, _ in rows]),
         )
         for rows in (train, test)
     ]
     available = len(set(pools[0].labels) - {""})
-    result = {}
+    semantic = options.semantic_router
+    result: dict[str, Any] = {}
+    if semantic is None:
+        result["semantic_router"] = "skipped: --semantic-router names no Python that has it"
+    if options.runs:
+        result["bound"] = bound(*pools, options.runs)
+        if not options.json:
+            print(f"bound: {result['bound']}", file=sys.stderr)
     for patterns, each in CASES:
         fitting = patterns if patterns + 2 <= available else max(2, available * patterns // 150)
-        result[f"{patterns}x{each}"] = figures = measure(*pools, fitting, each, options.seeds)
+        result[f"{patterns}x{each}"] = figures = measure(
+            *pools, fitting, each, options.seeds, semantic
+        )
         if not options.json:
             for name, values in figures.items():
                 print(f"{patterns}x{each} {name}: {values}", file=sys.stderr)

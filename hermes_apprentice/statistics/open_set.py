@@ -20,9 +20,10 @@ Angelopoulos, Lei, Malik and Jordan, "Distribution-free, risk-controlling predic
 With no false route among ``n`` rows a rate of 0.005 is proven at 95 % from ``n = 598`` on.
 
 **New topics.** Tomorrow's other traffic contains topics that today's does not, and leaving out a
-single request keeps its topic known. So the same rule is applied to scores that leave out a
-request together with its nearest neighbours in the other traffic, and the stricter threshold
-holds. Requests of one topic are not independent, so this part is a precaution and no proof.
+single request keeps its topic known. So a request is also scored with its nearest neighbours in
+the other traffic left out, at most the stated rate of these scores may be taken, and the stricter
+threshold holds. Requests of one topic are not independent and tomorrow's topics are not drawn
+from today's, so this is an estimate without a confidence: a precaution and no proof.
 
 **Assumptions of the bound.** Future other traffic is like the other traffic given here, and its
 requests are drawn independently: repeats are counted once. Leave-one-out scores stand in for

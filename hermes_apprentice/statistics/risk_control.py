@@ -92,7 +92,7 @@ def set_thresholds(
     thresholds = np.array([_own_threshold(scores, labels, k, rate, tail) for k in range(classes)])
     allowed = _allowed(len(others), rate, confidence)
     level = _level(scores[others], thresholds, max(allowed, 0))
-    level = max(level, _level(novel, thresholds, max(_allowed(len(novel), rate, confidence), 0)))
+    level = max(level, _level(novel, thresholds, int(rate * len(novel))))
     thresholds = np.maximum(thresholds, level)
     false_routes = int((score[others] >= thresholds[top[others]]).sum())
     members = [score[(labels == k) & (top == k)] for k in range(classes)]
