@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import subprocess
 import sys
@@ -37,7 +38,7 @@ from numpy.typing import NDArray
 from hermes_apprentice.embedding.base import Embedder
 from hermes_apprentice.embedding.onnx_embedder import open_embedder
 from hermes_apprentice.embedding.store import ModelStore
-from hermes_apprentice.embedding.views import matching_vectors
+from hermes_apprentice.embedding.views import RECIPE, matching_vectors
 from hermes_apprentice.statistics.open_set import BACKGROUND, OpenSetModel, fit_open_set
 from hermes_apprentice.statistics.word_filter import fit_word_filter
 
@@ -294,7 +295,14 @@ def prefilter(task: Task) -> dict[str, float]:
 
 
 def measure(
-    train: Pool, test: Pool, patterns: int, each: int, seeds: int, semantic: str | None
+    train: Pool,
+    test: Pool,
+    patterns: int,
+    each: int,
+    seeds: int,
+    *,
+    semantic: str | None,
+    with_logistic: bool,
 ) -> dict[str, Any]:
     """Return the mean figures of every method over the seeds."""
     runs: dict[str, list[dict[str, float]]] = {}
@@ -312,9 +320,10 @@ def measure(
         methods: dict[str, Method] = {
             "centroid": centroid,
             "nearest_neighbour": nearest,
-            "logistic": logistic(task),
             "ours": ours(model),
         }
+        if with_logistic:
+            methods["logistic"] = logistic(task)
         if semantic is not None:
             methods["semantic_router"] = semantic_router(semantic)
         runs.setdefault("prefilter", []).append(prefilter(task))
@@ -332,8 +341,12 @@ def measure(
     return figures
 
 
-def embed(embedder: Embedder, texts: Sequence[str], show: bool) -> Vectors:
-    """Embed in batches, with a line of progress."""
+def embed(embedder: Embedder, texts: Sequence[str], show: bool, cache: Path | None) -> Vectors:
+    """Embed in batches, with a line of progress, or take what was kept for the same texts."""
+    said = "\0".join([embedder.digest, RECIPE, *texts])
+    kept = cache / f"{hashlib.sha256(said.encode()).hexdigest()}.npy" if cache else None
+    if kept is not None and kept.exists():
+        return np.asarray(np.load(kept), dtype=np.float32)
     parts = []
     for start in range(0, len(texts), BATCH):
         parts.append(matching_vectors(embedder.encode(texts[start : start + BATCH])))
@@ -341,6 +354,9 @@ def embed(embedder: Embedder, texts: Sequence[str], show: bool) -> Vectors:
             print(f"\rembedding {start + len(parts[-1])}/{len(texts)}", end="", file=sys.stderr)
     if show:
         print(file=sys.stderr)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.save(kept, np.vstack(parts))
     return np.vstack(parts)
 
 
@@ -381,6 +397,9 @@ def main() -> None:
     parser.add_argument("--file", type=Path, help="a CSV with the header text,label instead")
     parser.add_argument("--models", type=Path, help="model store; default: the user's cache")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--case", action="append", help="only this case; may be given again")
+    parser.add_argument("--cache", type=Path, help="folder that keeps vectors between runs")
+    parser.add_argument("--skip-logistic", action="store_true", help="spare its minutes")
     parser.add_argument("--runs", type=int, default=RUNS, help="drawings for the bound")
     parser.add_argument("--semantic-router", help="a Python with the package semantic-router")
     parser.add_argument("--json", action="store_true", help="print the JSON only")
@@ -392,7 +411,7 @@ def main() -> None:
     embedder = open_embedder(ModelStore(models), "all-MiniLM-L6-v2", threads=2, pull=True)
     pools = [
         Pool(
-            embed(embedder, [text for text, _ in rows], not options.json),
+            embed(embedder, [text for text, _ in rows], not options.json, options.cache),
             np.array([label for _, label in rows]),
             np.array([text for text, _ in rows]),
         )
@@ -408,9 +427,16 @@ def main() -> None:
         if not options.json:
             print(f"bound: {result['bound']}", file=sys.stderr)
     for patterns, each in CASES:
+        if options.case and f"{patterns}x{each}" not in options.case:
+            continue
         fitting = patterns if patterns + 2 <= available else max(2, available * patterns // 150)
         result[f"{patterns}x{each}"] = figures = measure(
-            *pools, fitting, each, options.seeds, semantic
+            *pools,
+            fitting,
+            each,
+            options.seeds,
+            semantic=semantic,
+            with_logistic=not options.skip_logistic,
         )
         if not options.json:
             for name, values in figures.items():

@@ -6,6 +6,7 @@ dollars, unknown ones are null.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Literal
 
 from pydantic import Field
@@ -136,7 +137,7 @@ def explain_route(asked: Text, report: Report) -> Result:
             for near in found.nearest[:3]
         ],
         "kind": found.kind,
-        "word_filter": None if found.words is None else found.words._asdict(),
+        "word_filter": None if found.words is None else asdict(found.words),
     }
 
 

@@ -7,9 +7,11 @@ that long texts are not favoured; the best class counts.
 **The bound.** A text of a class that scores below the threshold is lost. The threshold lies below
 all but so few held-out scores of the classes' own texts that the exact binomial upper bound
 (Clopper and Pearson, 1934) of the lost share stays below the stated loss. Scores are held out in
-closed form: a text's own words are taken out of the counts first. This assumes that future texts
-of the classes are drawn as the ones given were; repeats are counted once. With fewer than about
-150 different texts no loss of 2 % can be proven, and then there is no filter.
+closed form: a text's own words are taken out of the counts first. And it is never above 0, where
+the words begin to speak for a class: how alike a class's texts happen to be is no reason to turn
+away a new wording. The bound assumes that future texts of the classes are drawn as the ones given
+were; repeats are counted once. With fewer than about 150 different texts no loss of 2 % can be
+proven, and then there is no filter.
 
 Knows nothing about embedders, and keeps no words, only counts in hashed places.
 """
@@ -21,6 +23,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +51,8 @@ _UNREADABLE = (EOFError, KeyError, OSError, RuntimeError, ValueError, zipfile.Ba
 Labels = NDArray[np.int64]
 
 
-class WordCheck(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class WordCheck:
     """What the filter says about one text."""
 
     score: float
@@ -163,7 +167,7 @@ def fit_word_filter(
     scores = np.array(
         [_held_out(counts, totals, places, int(k)) for places, k in zip(found, own, strict=True)]
     )
-    threshold = float(np.sort(scores[members])[allowed]) - _MARGIN
+    threshold = min(float(np.sort(scores[members])[allowed]) - _MARGIN, 0.0)
     lost = int((scores[members] < threshold).sum())
     rejected = float((scores[others] < threshold).mean())
     if rejected < _USEFUL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,9 +14,10 @@ import aiohttp
 import numpy as np
 import pytest
 from aiohttp import web
+from typer.testing import CliRunner
 
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
-from hermes_apprentice.domain.routing import MATCHER_FILE, Rollout
+from hermes_apprentice.domain.routing import FILTER_FILE, MATCHER_FILE, Rollout
 from hermes_apprentice.domain.shape import Kind, Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Envelope, Manifest, Stage
 from hermes_apprentice.domain.training import Method
@@ -25,6 +27,8 @@ from hermes_apprentice.inference.artefact import Artefact, write_artefact
 from hermes_apprentice.inference.classifier import Classifier
 from hermes_apprentice.inference.confidence import Calibration, Typicality
 from hermes_apprentice.inference.head import SoftmaxHead
+from hermes_apprentice.interfaces.cli.main import app
+from hermes_apprentice.interfaces.mcp_reading import Text, explain_route
 from hermes_apprentice.registry.registry import MATCHER_FOLDER, Registry
 from hermes_apprentice.registry.sealed import DOCUMENT, FILES, SIGNATURE
 from hermes_apprentice.registry.signing import load_or_create_keys
@@ -32,6 +36,7 @@ from hermes_apprentice.router.explain import explain_request
 from hermes_apprentice.router.server import running_sidecar
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
 from hermes_apprentice.statistics.open_set import fit_open_set
+from hermes_apprentice.statistics.word_filter import fit_word_filter
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.rollouts import save_rollout
 
@@ -58,6 +63,7 @@ OTHER = tuple(
     for verb in ("Tell me about", "Write a poem on", "What is the history of", "Plan a trip to")
     for thing in ("lighthouses", "the moon", "old bridges", "green tea", "chess", "whales")
 )
+BUSY = tuple(f"{text}, {place} times" for text in (*BUGS, *BILLS) for place in range(17))[:200]
 NEW = "Label this ticket: the app crashes on start"
 PATIENCE = 20.0
 
@@ -92,9 +98,9 @@ async def placed(settings: Settings, embedder: Embedder) -> AsyncIterator[Settin
         choice = {"message": {"role": "assistant", "content": "bug"}, "finish_reason": "stop"}
         return web.json_response({"id": "chatcmpl-up", "choices": [choice]})
 
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", handle)
-    runner = web.AppRunner(app, shutdown_timeout=1)
+    fake = web.Application()
+    fake.router.add_post("/v1/chat/completions", handle)
+    runner = web.AppRunner(fake, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0][:2]
@@ -111,8 +117,11 @@ async def placed(settings: Settings, embedder: Embedder) -> AsyncIterator[Settin
     texts: Sequence[str] = (*BUGS, *BILLS, *OTHER)
     labels = np.array([0] * (len(BUGS) + len(BILLS)) + [-1] * len(OTHER))
     matcher = fit_open_set(matching_vectors(embedder.encode(texts)), labels, (SLUG,), 0.05, 3)
+    words = fit_word_filter([*BUSY, *OTHER * 4], np.array([0] * 200 + [-1] * 4 * len(OTHER)), 1)
+    assert words is not None
     registry.publish_matcher(
-        {MATCHER_FILE: matcher.to_bytes()}, {"embedder": embedder.digest, "vector": RECIPE}
+        {MATCHER_FILE: matcher.to_bytes(), FILTER_FILE: words.to_bytes()},
+        {"embedder": embedder.digest, "vector": RECIPE},
     )
     rollout = Rollout(
         slug=SLUG,
@@ -215,6 +224,10 @@ def sign_with_another_key(placed: Settings) -> None:
         path.unlink()
 
 
+def spoil_word_filter(placed: Settings) -> None:
+    flip(placed.registry_dir / MATCHER_FOLDER / "1" / FILES / FILTER_FILE)
+
+
 def spoil_matcher(placed: Settings) -> None:
     flip(placed.registry_dir / MATCHER_FOLDER / "1" / FILES / MATCHER_FILE)
 
@@ -240,6 +253,7 @@ DAMAGE = [
     drop_signature,
     sign_with_another_key,
     spoil_matcher,
+    spoil_word_filter,
     drop_registry,
     registry_of_rubbish,
     keys_of_rubbish,
@@ -318,5 +332,61 @@ async def test_a_request_can_be_explained_without_a_running_sidecar(placed: Sett
     assert (match.route, match.slug, match.stage) == ("specialist", SLUG, "live")
     assert match.nearest[0].score >= match.nearest[0].threshold
     assert "would be asked" in match.in_words()
-    assert (other.route, other.reason) == ("upstream", "no_pattern")
-    assert "not close enough" in other.in_words()
+    assert match.words is not None and not match.words.rejected
+    words = match.in_words()
+    assert "kind 'first'" in words
+    assert "Word filter: score" in words and "let through" in words
+    assert "5 to 300 characters, 2 earlier turns at most, ASCII only" in words
+    assert (other.route, other.reason) == ("upstream", "words")
+    assert other.words is not None and other.words.rejected
+    assert other.nearest[0].score < other.nearest[0].threshold
+    assert "turned away" in other.in_words()
+
+
+async def test_the_filter_and_the_matcher_decide_the_same_after_a_restart(
+    placed: Settings,
+) -> None:
+    first, again = [await asyncio.to_thread(explained, placed) for _ in range(2)]
+    for before, after in zip(first, again, strict=True):
+        assert (before.reason, before.words, before.nearest) == (
+            after.reason,
+            after.words,
+            after.nearest,
+        )
+
+
+async def test_the_running_sidecar_explains_what_the_filter_and_the_envelope_say(
+    placed: Settings,
+) -> None:
+    async with running_sidecar(placed) as running, aiohttp.ClientSession() as session:
+        url = f"{running.url}/apprentice/explain"
+        async with session.get(url, params={"text": NEW, "turn": "7"}) as response:
+            late = await response.json()
+        async with session.get(url, params={"text": "Tell me about old lighthouses"}) as response:
+            other = await response.json()
+    assert (late["reason"], late["nearest"][0]["outside"]) == ("envelope_turn", "turn")
+    assert late["nearest"][0]["envelope"]["max_chars"] == 300
+    assert (other["reason"], other["words"]["rejected"]) == ("words", True)
+
+
+async def test_the_command_and_the_agents_tool_say_the_same(
+    placed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPRENTICE_HOME", str(placed.home))
+    monkeypatch.setenv("HERMES_HOME", str(placed.hermes_home))
+    (placed.home / "settings.toml").write_text(
+        f'[models]\nembedder = "{placed.models.embedder}"\nfolder = "{placed.models_dir}"\n'
+    )
+    by_command = await asyncio.to_thread(
+        CliRunner().invoke, app, ["explain", "Tell me about old lighthouses", "--json"]
+    )
+    assert by_command.exit_code == 0, by_command.output
+    told = json.loads(by_command.stdout)
+    by_tool = await asyncio.to_thread(
+        explain_route, Text(text="Tell me about old lighthouses"), lambda _, __: None
+    )
+    assert isinstance(by_tool, dict)
+    assert (told["kind"], told["reason"]) == (by_tool["kind"], by_tool["reason"])
+    assert told["words"] == by_tool["word_filter"]
+    assert told["nearest"][0]["envelope"]["max_chars"] == 300
+    assert by_tool["nearest"][0]["outside_envelope"] is None

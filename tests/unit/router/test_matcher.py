@@ -12,6 +12,7 @@ from hermes_apprentice.embedding.views import matching_vectors
 from hermes_apprentice.router.explain import first_call
 from hermes_apprentice.router.matcher import EmbeddingMatcher, MatchOutcome, Near, visible_match
 from hermes_apprentice.statistics.open_set import fit_open_set
+from hermes_apprentice.statistics.word_filter import WordCheck, WordFilter, fit_word_filter
 from hermes_apprentice.testing import FakeEmbedder
 
 TICKETS = [f"label the ticket about the {word} please" for word in "abcdefghijklmnopqrstuvwxyz"]
@@ -148,16 +149,89 @@ async def test_the_envelope_of_a_hidden_pattern_is_not_seen_either(
 async def test_a_matcher_that_forgets_what_is_hidden_gives_nothing_away() -> None:
     class Leaky:
         async def match(
-            self, request: str, turn_index: int, hidden: frozenset[str] = frozenset()
+            self,
+            request: str,
+            turn_index: int,
+            hidden: frozenset[str] = frozenset(),
+            *,
+            thorough: bool = False,
         ) -> MatchOutcome:
             return MatchOutcome(
                 match=Match(slug="anns", score=0.9, threshold=0.1),
                 reason="matched",
                 nearest=(Near("anns", 0.9, 0.1), Near("bobs", 0.2, 0.1)),
+                words=WordCheck(1.0, 0.0, False),
             )
 
     call = first_call("hello", 0, "s")
     outcome = await visible_match(Leaky(), call, frozenset({"anns"}))
     assert (outcome.match, outcome.reason) == (None, "no_pattern")
     assert [near.slug for near in outcome.nearest] == ["bobs"]
+    assert outcome.words is None  # it is about all patterns
     assert (await visible_match(Leaky(), call, frozenset())).match is not None
+
+
+class Watched(FakeEmbedder):
+    """Remembers what it was asked to encode."""
+
+    def __init__(self) -> None:
+        super().__init__(128)
+        self.seen: list[str] = []
+
+    def encode(self, texts: Any) -> Any:
+        self.seen += texts
+        return super().encode(texts)
+
+
+@pytest.fixture(scope="module")
+def words() -> WordFilter:
+    own = [f"label the ticket about the {word}{n} please" for word in "abcde" for n in range(40)]
+    other = [f"tell me a story with a {n} legged dragon in it" for n in range(200)]
+    found = fit_word_filter([*own, *other], np.array([0] * 200 + [-1] * 200), 1)
+    assert found is not None
+    return found
+
+
+STORY = "tell me a story about a dragon"
+
+
+async def test_what_the_word_filter_turns_away_is_never_embedded(
+    parts: Any, executor: Any, words: WordFilter
+) -> None:
+    embedder, (_, model) = Watched(), parts
+    found = EmbeddingMatcher(
+        embedder=embedder,
+        model=model,
+        envelopes={"label-ticket": envelope()},
+        executor=executor,
+        words=words,
+    )
+    outcome = await found.match(STORY, 0)
+    assert (outcome.match, outcome.reason, outcome.nearest) == (None, "words", ())
+    assert outcome.words is not None and outcome.words.score < outcome.words.threshold
+    assert embedder.seen == []
+    kept = await found.match(TICKETS[3], 0)
+    assert kept.match is not None and kept.match.slug == "label-ticket"
+    assert kept.words is not None and not kept.words.rejected
+
+
+async def test_a_thorough_look_names_the_nearest_and_decides_the_same(
+    parts: Any, executor: Any, words: WordFilter
+) -> None:
+    embedder, model = parts
+    found = EmbeddingMatcher(
+        embedder=embedder,
+        model=model,
+        envelopes={"label-ticket": envelope(max_turn_index=0)},
+        executor=executor,
+        words=words,
+    )
+    for text, turn in ((STORY, 0), (TICKETS[3], 0), (TICKETS[3], 1), ("x" * 400, 0)):
+        brief = await found.match(text, turn)
+        thorough = await found.match(text, turn, thorough=True)
+        assert (thorough.match, thorough.reason) == (brief.match, brief.reason)
+        assert {near.slug for near in thorough.nearest} == {"label-ticket", "order-json"}
+        assert thorough.words == words.check(text)
+    late = await found.match(TICKETS[3], 1, thorough=True)
+    assert (late.nearest[0].slug, late.nearest[0].outside) == ("label-ticket", "turn")
+    assert late.nearest[1].envelope is None
