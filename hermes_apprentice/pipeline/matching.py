@@ -23,6 +23,7 @@ from hermes_apprentice.errors import ApprenticeError, RegistryError
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.statistics.open_set import fit_open_set
 from hermes_apprentice.statistics.risk_control import BACKGROUND
+from hermes_apprentice.statistics.word_filter import RECIPE as WORDS_RECIPE
 from hermes_apprentice.statistics.word_filter import fit_word_filter
 from hermes_apprentice.storage.approvals import add_message
 from hermes_apprentice.storage.exchanges import ExchangeStore
@@ -59,11 +60,12 @@ def refit_matcher(shop: Workshop) -> bool:
     details = {
         "embedder": shop.embedder.digest,
         "vector": RECIPE,
+        "filter": WORDS_RECIPE,
         "specialists": {one.slug: one.version for one in manifests},
         "false_route_rate": shop.settings.matcher.false_route_rate,
         "requests": ExchangeStore(shop.database).counts().total,
     }
-    if not _changed(_present(shop), details):
+    if not changed(_present(shop), details):
         return False
     shop.progress("fitting the matcher", 0.0)
     _embed_the_rest(shop)
@@ -96,7 +98,13 @@ def _present(shop: Workshop) -> dict[str, Any]:
         return {}  # none yet, or a damaged one: a new one replaces it
 
 
-def _changed(old: dict[str, Any], new: dict[str, Any]) -> bool:
+def changed(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether what a matcher was fitted on differs enough from what there is now.
+
+    Args:
+        old: Details of the present one; empty where there is none.
+        new: What a new one would be fitted on.
+    """
     if any(old.get(name) != new[name] for name in new if name != "requests"):
         return True
     return bool(new["requests"] >= GROWTH * old["requests"])

@@ -33,6 +33,9 @@ from hermes_apprentice.errors import ArtefactError
 from hermes_apprentice.statistics.intervals import binomial_upper
 from hermes_apprentice.statistics.risk_control import BACKGROUND
 
+RECIPE = "words-1"
+"""Names this way of scoring."""
+
 PLACES = 4_096
 """Places that words are hashed to."""
 
