@@ -14,8 +14,8 @@ import orjson
 
 from hermes_apprentice.errors import UpstreamError
 from hermes_apprentice.router.completions import error_body
-from hermes_apprentice.router.headers import for_upstream
-from hermes_apprentice.router.upstream import Upstream
+from hermes_apprentice.router.headers import uncompressed
+from hermes_apprentice.router.upstream import Ask, Upstream
 from hermes_apprentice.router.wire import Receive, Scope, Send, send_json
 
 PROBES = frozenset({"/api/v1/models", "/api/show", "/api/tags", "/v1/props", "/props", "/version"})
@@ -87,12 +87,12 @@ class Catalogue:
         return self._listed
 
     async def _ask(self, scope: Scope) -> list[dict[str, Any]]:
-        headers = for_upstream(scope["headers"], self._upstream.api_key)
-        headers["accept-encoding"] = "identity"
-        response = await self._upstream.send("GET", "/models", headers, b"")
-        received = bytearray()
+        headers = uncompressed(scope["headers"])
+        ask = Ask(method="GET", path="/models", headers=headers, body=b"")
+        reply = await self._upstream.send(ask)
+        response, received = reply.response, bytearray(reply.first)
         try:
-            while piece := await self._upstream.read(response):
+            while piece := await reply.read():
                 received += piece
                 if len(received) > _LIST_BYTES:
                     raise UpstreamError("the upstream's list of models has no end")

@@ -60,6 +60,9 @@ class Metrics:
         self.comparisons: Counter[tuple[str, str, str]] = Counter()
         """By slug, origin and result."""
 
+        self.upstream_requests: Counter[tuple[str, str]] = Counter()
+        """What was asked of each endpoint, by its name and the status, or what went wrong."""
+
         self.upstream_problems: Counter[str] = Counter()
         """Upstream calls that failed, by what happened."""
 
@@ -104,6 +107,12 @@ class Metrics:
             "Specialist beside upstream.",
             ("slug", "origin", "result"),
             self.comparisons,
+        )
+        yield _counter(
+            "upstream_requests",
+            "Requests sent to each endpoint.",
+            ("tier", "result"),
+            self.upstream_requests,
         )
         yield _counter(
             "upstream_problems",

@@ -260,6 +260,10 @@ CREATE INDEX repeats_by_slug ON repeats (slug, repeat_id);
 CREATE INDEX exchanges_by_session_time ON exchanges (session_id, asked_at);
 """
 
+_TIERS = """
+ALTER TABLE ledger ADD COLUMN tier TEXT NOT NULL DEFAULT '';
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _LEARNING,
     _SERVING,
@@ -267,5 +271,6 @@ MIGRATIONS: tuple[str, ...] = (
     _RAISES,
     _TENANTS,
     _CONDUCT,
+    _TIERS,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""
