@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -118,11 +119,8 @@ async def hermes(home: Path, text: str, **variables: str) -> str:
     return out.decode()
 
 
-@pytest.mark.parametrize("plugins", ["", "apprentice"], ids=["without plugin", "with plugin"])
-async def test_hermes_gets_streamed_answers_of_a_specialist_and_of_the_upstream(
-    settings: Settings, upstream: tuple[str, StreamingUpstream], plugins: str
-) -> None:
-    url, answers = upstream
+def placed_behind(settings: Settings, url: str) -> tuple[Settings, FakeRuntime, FakeSource]:
+    """Settings in front of the fake upstream, and one live specialist."""
     placed = settings.model_copy(
         update={
             "upstream": UpstreamSettings(base_url=url, model="fake-big", api_key_env=""),
@@ -143,7 +141,15 @@ async def test_hermes_gets_streamed_answers_of_a_specialist_and_of_the_upstream(
     )
     with Database(placed.database_path) as database, database.transaction() as connection:
         save_rollout(connection, rollout, 1.0)
-    source = FakeSource(FakeMatcher({ASKED: "label-ticket"}), loaded)
+    return placed, runtime, FakeSource(FakeMatcher({ASKED: "label-ticket"}), loaded)
+
+
+@pytest.mark.parametrize("plugins", ["", "apprentice"], ids=["without plugin", "with plugin"])
+async def test_hermes_gets_streamed_answers_of_a_specialist_and_of_the_upstream(
+    settings: Settings, upstream: tuple[str, StreamingUpstream], plugins: str
+) -> None:
+    url, answers = upstream
+    placed, runtime, source = placed_behind(settings, url)
     home = placed.hermes_home
     home.mkdir(parents=True)
     async with running_sidecar(placed, source=source) as running:
@@ -196,3 +202,32 @@ async def test_hermes_comes_in_with_a_tenants_key_from_its_environment(
     with Database(placed.database_path) as database:
         rows = database.read("SELECT tenant, prompt_tokens FROM ledger")
     assert [tuple(row) for row in rows] == [("ann", 9_000)]
+
+
+async def test_the_gateway_gets_streamed_answers_of_a_specialist_and_of_the_upstream(
+    settings: Settings, upstream: tuple[str, StreamingUpstream], stage: ModuleType
+) -> None:
+    pytest.importorskip("telegram", reason="hermes-agent[messaging] is not installed")
+    url, answers = upstream
+    placed, runtime, source = placed_behind(settings, url)
+    telegram = stage.FakeTelegram()
+    async with (
+        running_sidecar(placed, source=source) as running,
+        stage.serving("/bot{token}/{method}", telegram.handle) as api,
+    ):
+        config = stage.CONFIG.format(model="fake-big", upstream=f"{running.url}/v1", telegram=api)
+        async with stage.gateway(placed.hermes_home, placed.home, telegram, config):
+            await telegram.say(ASKED)
+            await telegram.message("billing")
+            await telegram.say(OTHER)
+            await telegram.message("Lighthouses are tall")
+        assert await running.parts.recorder.write()
+    assert runtime.asked == [ASKED]
+    texts = [body["messages"][-1]["content"] for body in answers.bodies if body.get("tools")]
+    assert [OTHER in text for text in texts] == [True]
+    with Database(placed.database_path) as database:
+        rows = database.read("SELECT * FROM ledger WHERE call_kind = 'first' ORDER BY entry_id")
+    assert [(row["route"], row["session"].startswith("fp-")) for row in rows] == [
+        ("specialist", False),
+        ("upstream", False),
+    ]
