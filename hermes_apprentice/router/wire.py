@@ -74,7 +74,8 @@ def decompressed(body: bytes, encoding: bytes, limit: int) -> bytes | None:
         plain = inflate.decompress(body, limit)
     except zlib.error:
         return None
-    return plain if inflate.eof and not inflate.unconsumed_tail else None
+    whole = inflate.eof and not inflate.unconsumed_tail and not inflate.unused_data
+    return plain if whole else None
 
 
 async def send_bytes(
