@@ -75,6 +75,9 @@ class Metrics:
         self.in_flight = 0
         """Requests being worked on."""
 
+        self.resting: Callable[[], dict[str, bool]] = dict
+        """Asked which upstream endpoints keep failing."""
+
         self.gauges: Callable[[], dict[str, float]] = dict
         """Asked for further values when somebody looks."""
 
@@ -141,6 +144,12 @@ class Metrics:
                 buckets, total = histogram.buckets()
                 family.add_metric((route,), buckets, total)
             yield family
+        resting = GaugeMetricFamily(
+            "apprentice_upstream_resting", "Endpoints that keep failing.", labels=("tier",)
+        )
+        for name, rests in self.resting().items():
+            resting.add_metric((name,), float(rests))
+        yield resting
         values = {"in_flight": float(self.in_flight), **self.gauges()}
         for name, value in sorted(values.items()):
             yield GaugeMetricFamily(f"apprentice_{name}", name.replace("_", " "), value=value)

@@ -237,12 +237,15 @@ class Upstream:
         Only that one, because its model is what specialists are compared with.
 
         Raises:
-            UpstreamError: As ``send`` and ``Reply.read``.
+            UpstreamError: As ``send`` and ``Reply.read``; or it asked to be left alone.
         """
         plain = {key: value for key, value in body.items() if key != "stream_options"}
         plain["stream"] = False
         data = orjson.dumps(plain)
         asked = body.get("model")
+        asked = asked if isinstance(asked, str) else ""
+        if self.first.wait(self.first.model_for(asked)):
+            raise UpstreamError(f"{self.first.name} asked for a pause")
         reply = await self.send(
             Ask(
                 method="POST",
@@ -251,7 +254,7 @@ class Upstream:
                 body=data,
                 plain=data,
                 parsed=plain,
-                model=asked if isinstance(asked, str) else "",
+                model=asked,
                 alone=True,
             )
         )

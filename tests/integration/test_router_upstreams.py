@@ -19,6 +19,8 @@ from pydantic import SecretStr
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Stage
+from hermes_apprentice.errors import UpstreamError
+from hermes_apprentice.router import catalogue
 from hermes_apprentice.router.server import Sidecar, running_sidecar
 from hermes_apprentice.router.specialists import Loaded
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
@@ -570,3 +572,35 @@ async def test_metrics_count_every_endpoint(
                 text = await response.text()
     assert 'apprentice_upstream_requests_total{result="500",tier="one"} 1.0' in text
     assert 'apprentice_upstream_requests_total{result="200",tier="two"} 1.0' in text
+    assert 'apprentice_upstream_resting{tier="one"} 0.0' in text
+
+
+async def test_an_audit_respects_the_pause_that_an_endpoint_asked_for(
+    settings: Settings, pair: tuple[Endpoint, Endpoint]
+) -> None:
+    one, two = pair
+    one.says(429, **{"retry-after": "60"})
+    async with sidecar(chained(settings, one.url, two.url)) as running:
+        await ask(running)
+        with pytest.raises(UpstreamError, match="pause"):
+            await running.parts.upstream.ask(body(), [])
+    assert len(one.seen) == 1
+
+
+async def test_a_list_of_models_outlives_the_endpoint_that_gave_it(
+    settings: Settings, pair: tuple[Endpoint, Endpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "big-one", "context_length": 200_000}]})
+
+    one, two = pair
+    one.handler = handler
+    monkeypatch.setattr(catalogue, "FRESH_SECONDS", 0.0)
+    async with sidecar(chained(settings, one.url, two.url)) as running:
+        async with aiohttp.ClientSession() as session:
+            for _ in range(2):
+                async with session.get(f"{running.url}/v1/models") as response:
+                    listed = (await response.json())["data"]
+                assert [model["id"] for model in listed] == ["big-one"]
+                one.says(503)
+    assert len(one.seen) == 2
