@@ -138,7 +138,7 @@ class Upstream:
             UpstreamError: None of them can be reached, or all hung up before they answered.
             UpstreamTimeoutError: The first one that failed did not answer in time.
         """
-        if len(self.tiers) == 1 or ask.alone or ask.path != CHAT:
+        if len(self.tiers) == 1 or ask.alone:
             return await self._try(self.first, ask, ATTEMPTS)
         held: Reply | None = None
         trouble: UpstreamError | None = None
