@@ -116,7 +116,8 @@ def run_mixed_sidecar(ready: Connection, urls: list[str], home: str) -> None:
         server=ServerSettings(port=0),
     )
     shape = Shape(kind=ShapeKind.LABEL, agreement=1.0, labels=("bug", "billing"))
-    loaded = Loaded(slug="label", version=1, shape=shape, runtime=FakeRuntime({KNOWN: "bug"}))
+    runtime = FakeRuntime({KNOWN: "bug"})
+    loaded = Loaded(slug="label", version=1, shape=shape, runtime=runtime)
     rollout = Rollout(
         slug="label",
         version=1,
@@ -128,13 +129,17 @@ def run_mixed_sidecar(ready: Connection, urls: list[str], home: str) -> None:
     )
     with Database(settings.database_path) as database, database.transaction() as connection:
         save_rollout(connection, rollout, 1.0)
-    source = FakeSource(FakeMatcher({KNOWN: "label", UNSURE: "label"}), loaded)
+    matcher = FakeMatcher({KNOWN: "label", UNSURE: "label"})
+    source = FakeSource(matcher, loaded)
 
     async def serve() -> None:
         async with running_sidecar(settings, source=source) as sidecar:
 
             def report() -> None:
                 ready.recv()
+                # The fakes remember every request, which is their growth and not the sidecar's.
+                matcher.asked.clear()
+                runtime.asked.clear()
                 tasks = len(asyncio.all_tasks())
                 ready.send((tasks, int(sidecar.parts.metrics.in_flight)))
 

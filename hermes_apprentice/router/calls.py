@@ -25,6 +25,8 @@ _CRON = "[IMPORTANT: You are running as a scheduled cron job"
 # Towards the end of the system prompt that Hermes' delegate tool gives to a subagent.
 _SUBAGENT = "Your response is returned to the parent agent"
 _SUBAGENT_WITHIN = 8_000
+_READ_TIMEOUT = b"x-stainless-read-timeout"
+_SHORT_PATIENCE = 300
 _CURATOR = "You are running as Hermes' background skill CURATOR"
 # Some models take instructions under the second name.
 _INSTRUCTIONS = ("system", "developer")
@@ -122,9 +124,7 @@ def _kind(
     if by_platform is not None:
         return by_platform
     number = _call_number(headers)
-    if number is None and not (_has_tools(body) and _instructed(messages[0])):
-        # Hermes' own loop offers tools, and begins with its instructions. MCP servers that ask
-        # for a completion may do the one, and rarely do the other.
+    if number is None and (not _has_tools(body) or _is_sampling(headers, body, messages[0])):
         return CallKind.AUXILIARY
     if _is_subagent(messages[0]):
         return CallKind.SUBAGENT
@@ -151,6 +151,18 @@ def _tagged_session(headers: Mapping[bytes, bytes]) -> str:
 
 def _has_tools(body: Mapping[str, Any]) -> bool:
     return bool(body.get("tools") or body.get("functions"))
+
+
+def _is_sampling(headers: Mapping[bytes, bytes], body: Mapping[str, Any], first: Any) -> bool:
+    """Whether Hermes asks in the name of an MCP server, which may offer tools of its own.
+
+    Unlike Hermes' own loop it does so without a stream, without instructions, and waits for a
+    short time only; its client says how long.
+    """
+    if body.get("stream") is True or _instructed(first):
+        return False
+    patience = headers.get(_READ_TIMEOUT, b"").partition(b".")[0]
+    return patience.isdigit() and len(patience) < 4 and int(patience) <= _SHORT_PATIENCE
 
 
 def _instructed(first: Any) -> bool:

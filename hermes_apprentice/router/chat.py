@@ -137,6 +137,7 @@ class Chat:
             plain=work.body,
             parsed=parsed,
             model=call.model,
+            alone=not self._affordable_anywhere(guest, call.model, parsed),
         )
         choice = await self._choose(work, guest.hidden if guest is not None else frozenset())
         route = Route.UPSTREAM
@@ -150,6 +151,14 @@ class Chat:
             self._shadow.abstained(choice.loaded, answer.reason)
             route, choice = Route.FALLBACK, Choice(reason=answer.reason, loaded=choice.loaded)
         await self._pass_on(work, choice, route, ask, receive, send)
+
+    def _affordable_anywhere(self, guest: Guest | None, model: str, parsed: dict[str, Any]) -> bool:
+        """Whether every endpoint may be asked for a guest: a budget must be able to count it."""
+        tiers = self._relay.upstream.tiers
+        if guest is None or len(tiers) == 1:
+            return True
+        priced = all(self._books.priced(tier.model_for(model)) for tier in tiers)
+        return guest.may_ask(parsed, priced=priced)
 
     async def _choose(self, work: Work, hidden: frozenset[str]) -> Choice:
         """Decide who may answer; never raises."""

@@ -16,9 +16,11 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
+from hermes_apprentice.domain.money import Price
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Stage
+from hermes_apprentice.domain.tenant import Limits
 from hermes_apprentice.errors import UpstreamError
 from hermes_apprentice.router import catalogue
 from hermes_apprentice.router.server import Sidecar, running_sidecar
@@ -26,6 +28,7 @@ from hermes_apprentice.router.specialists import Loaded
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.rollouts import save_rollout
+from hermes_apprentice.storage.tenants import TenantStore
 from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource
 
 DEADLINE = 15.0
@@ -558,6 +561,41 @@ async def test_specialists_are_compared_with_the_first_endpoints_model_only(
     with Database(placed.database_path) as database:
         noted = [row["agreed"] for row in database.read("SELECT agreed FROM comparisons")]
     assert noted == ([] if failing else [1])
+
+
+@pytest.mark.parametrize(
+    ("priced", "budget", "who"),
+    [
+        ({"big-one"}, 1_000_000, "one"),
+        ({"big-one", "other-big"}, 1_000_000, "two"),
+        ({"big-one"}, None, "two"),
+    ],
+)
+async def test_a_tenants_budget_is_spent_only_where_it_can_be_counted(
+    settings: Settings,
+    pair: tuple[Endpoint, Endpoint],
+    priced: set[str],
+    budget: int | None,
+    who: str,
+) -> None:
+    one, two = pair
+    one.says(500)
+    placed = chained(settings, one.url, two.url)
+    tier = placed.upstream.fallbacks[0].model_copy(update={"model": "other-big"})
+    upstream = placed.upstream.model_copy(update={"fallbacks": (tier,)})
+    placed = placed.model_copy(update={"upstream": upstream})
+    with Database(placed.database_path) as database:
+        limits = Limits(monthly_budget=budget)
+        key = TenantStore(database).create("ann", limits, time.time()).text
+
+    def price_of(model: str) -> Price | None:
+        values = {"input": 1, "cached_input": 1, "output": 1, "source": "invented"}
+        return Price(model=model, as_of="2026-01-01", **values) if model in priced else None
+
+    async with running_sidecar(placed, source=FakeSource(None), price_of=price_of) as running:
+        got = await ask(running, headers={"authorization": f"Bearer {key}"})
+    assert got.headers["x-apprentice-upstream"] == who
+    assert (got.status, len(two.seen)) == ((500, 0) if who == "one" else (200, 1))
 
 
 async def test_metrics_count_every_endpoint(

@@ -110,7 +110,16 @@ def test_a_subagent_is_told_apart_whatever_its_instructions_are_called(
 
 def test_what_an_mcp_server_asks_for_is_auxiliary_though_it_offers_tools() -> None:
     sampled = {**body(), "messages": [user("Which is larger?")], "stream": False}
-    assert read_call({}, sampled).kind is CallKind.AUXILIARY
+    assert read_call({b"x-stainless-read-timeout": b"30.0"}, sampled).kind is CallKind.AUXILIARY
+
+
+@pytest.mark.parametrize("patience", [b"", b"600", b"1800.0", b"NOT_GIVEN", b"9" * 5_000])
+def test_a_plain_client_with_tools_and_without_instructions_asks_for_its_user(
+    patience: bytes,
+) -> None:
+    plain = {**body(), "messages": [user("Label this")], "stream": False}
+    assert read_call({b"x-stainless-read-timeout": patience}, plain).kind is CallKind.FIRST
+    assert read_call({}, plain).kind is CallKind.FIRST
 
 
 @pytest.mark.parametrize(
