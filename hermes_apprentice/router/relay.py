@@ -105,8 +105,9 @@ class Relay:
         try:
             tap = passing.tap = _tap_for(response.headers, keep) if listen else None
             passing.overhead = passing.asked - passing.began + time.perf_counter() - answered
-            named = [*notes, (b"x-apprentice-upstream", reply.tier.name.encode())]
-            headers = [*for_client(response.headers), *_with_overhead(named, passing.overhead)]
+            if len(self.upstream.tiers) > 1:
+                notes = [*notes, (b"x-apprentice-upstream", reply.tier.name.encode())]
+            headers = [*for_client(response.headers), *_with_overhead(notes, passing.overhead)]
             await send(
                 {"type": "http.response.start", "status": response.status, "headers": headers}
             )
