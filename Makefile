@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 TRAIN_VENV := .venv-train
+MCP_VENV := .venv-mcp2
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: env demo test check unit bench docs clean
+.PHONY: env demo test test-mcp check unit bench docs clean
 
 # Everything that tests and benchmarks need: .venv, and .venv-train (torch) for the fine-tuned encoder.
 env: $(VENV)/.stamp $(TRAIN_VENV)/.stamp
@@ -29,6 +30,21 @@ demo: $(VENV)/.stamp
 test: env check
 	$(BIN)/python -m pytest -q
 
+# The MCP server on SDK 2.x, which cannot live in one environment with Hermes; and, where npx can
+# fetch it, under the protocol's own conformance runner.
+test-mcp: $(MCP_VENV)/.stamp
+	APPRENTICE_MCP_PYTHON=$(abspath $(MCP_VENV))/bin/python $(BIN)/python -m pytest -q \
+		tests/integration/test_mcp_stdio.py tests/integration/test_mcp_http.py \
+		tests/integration/test_mcp_conformance.py
+
+# Everything but the SDK comes from .venv.
+$(MCP_VENV)/.stamp: $(VENV)/.stamp
+	$(BIN)/python -m venv $(MCP_VENV)
+	$(MCP_VENV)/bin/pip install $(PIP_FLAGS) 'mcp>=2,<3'
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$($(MCP_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth
+	touch $@
+
 check: $(VENV)/.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,4 +65,4 @@ docs: $(VENV)/.stamp
 	$(BIN)/python -m cogapp -r docs/cli.md docs/settings.md docs/mcp.md
 
 clean:
-	rm -rf $(VENV) $(TRAIN_VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRAIN_VENV) $(MCP_VENV) build dist .pytest_cache .mypy_cache .ruff_cache

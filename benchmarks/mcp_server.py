@@ -51,11 +51,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print only the JSON line")
     parser.add_argument("--starts", type=int, default=9, help="how often to start")
     parser.add_argument("--sessions", type=int, default=500, help="length of the soak")
+    parser.add_argument("--server-python", help="an interpreter with another MCP SDK")
     parser.add_argument("--one-shots", type=int, default=5, help="runs of Hermes")
     options = parser.parse_args()
+    SERVER[0] = options.server_python or sys.executable
     with tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, "APPRENTICE_HOME": home}
+        root = str(Path(__file__).resolve().parents[1])
+        environment = {**os.environ, "APPRENTICE_HOME": home, "PYTHONPATH": root}
         figures = {
+            "sdk": _sdk(),
             **tool_list(environment),
             **starts(environment, options.starts),
             "soak": soak(environment, options.sessions),
@@ -65,6 +69,13 @@ def main() -> None:
         for name, value in figures.items():
             print(name, value, file=sys.stderr)
     print(json.dumps(figures))
+
+
+def _sdk() -> str:
+    code = "from importlib.metadata import version; print(version('mcp'))"
+    return subprocess.run(
+        [SERVER[0], "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def tool_list(environment: dict[str, str]) -> dict[str, int]:
@@ -118,7 +129,7 @@ def starts(environment: dict[str, str], times: int) -> dict[str, float]:
         return round(statistics.median(seconds), 3)
 
     def python(code: str) -> None:
-        subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+        subprocess.run([SERVER[0], "-c", code], check=True, env=environment)
 
     return {
         "start_s": median(lambda: _ask(environment, [])),

@@ -10,7 +10,7 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -58,12 +58,16 @@ Check = tuple[str, Callable[[Settings], Iterator[Finding]]]
 """A name, and what looks."""
 
 
-def examine(settings: Settings, further: Sequence[Check] = ()) -> list[Finding]:
+def examine(
+    settings: Settings, further: Sequence[Check] = (), elsewhere: Collection[str] = ()
+) -> list[Finding]:
     """Run every check.
 
     Args:
         settings: Everything that can be set.
         further: Checks that know more than this module may.
+        elsewhere: Names of the checks that say nothing on this side, because Apprentice is in a
+            container or a microVM.
     """
     checks: tuple[Check, ...] = (
         ("sessions", _sessions),
@@ -75,12 +79,15 @@ def examine(settings: Settings, further: Sequence[Check] = ()) -> list[Finding]:
         ("upstream", _upstream),
         ("sidecar", _sidecar),
         ("training environment", _training),
+        ("budget", _budget),
         ("disk", _disk),
         ("clock", _clock),
         *further,
     )
     findings: list[Finding] = []
     for name, check in checks:
+        if name in elsewhere:
+            continue
         try:
             findings.extend(check(settings))
         except (ApprenticeError, OSError) as error:
@@ -255,6 +262,7 @@ def _sidecar(settings: Settings) -> Iterator[Finding]:
     path = settings.home / "sidecar.json"
     try:
         url = json.loads(path.read_text(encoding="utf-8"))["url"]
+        url = url.replace("//0.0.0.0", "//127.0.0.1")  # in a container it listens everywhere
         with urllib.request.urlopen(f"{url}/healthz", timeout=_TIMEOUT) as answer:
             health = json.loads(answer.read())
     except (OSError, ValueError, KeyError):
@@ -280,12 +288,23 @@ def _training(settings: Settings) -> Iterator[Finding]:
     )
 
 
-def _disk(settings: Settings) -> Iterator[Finding]:
+def _budget(settings: Settings) -> Iterator[Finding]:
+    limit = settings.budget.monthly_dollars
+    yield Finding(
+        "budget",
+        limit > 0,
+        f"{limit:g} dollars a month for paid training" if limit else "none: nothing paid is done",
+        "" if limit else f"in {settings.home / 'settings.toml'}: [budget] monthly_dollars = 10",
+        optional=True,
+    )
+
+
+def _disk(settings: Settings, least: int = _LEAST_FREE) -> Iterator[Finding]:
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     free = shutil.disk_usage(settings.home).free
     yield Finding(
         "disk",
-        free > _LEAST_FREE,
+        free > least,
         f"{free / 1e9:.1f} GB free at {settings.home}",
-        "" if free > _LEAST_FREE else "free some space",
+        "" if free > least else "free some space",
     )

@@ -70,6 +70,9 @@ class TrainerSettings(_Section):
     seed: int = 7
     """For everything random in training."""
 
+    base_model: str = "Qwen/Qwen2.5-1.5B-Instruct"
+    """Model that generators start from; classifiers and extractors do not use it."""
+
 
 class GateSettings(_Section):
     """What a specialist must prove before it is registered."""
@@ -88,6 +91,10 @@ class GateSettings(_Section):
 
     target_agreement: float = Field(default=0.95, ge=0, le=1)
     """Agreement that the confidence threshold is chosen for."""
+
+    regression_margin: float = Field(default=0.10, gt=0, lt=1)
+    """Share of a parent's requests that a merged specialist may at most leave unanswered more
+    than it; half of that it may answer wrongly more."""
 
 
 class MatcherSettings(_Section):
@@ -125,6 +132,11 @@ class RolloutSettings(_Section):
     self_agreement_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the compared requests that the upstream is asked twice, and paid twice, to see how
     often it agrees with itself; 0 asks nothing twice."""
+    proving_share: float = Field(default=0.2, ge=0, le=1)
+    """Share of answers that is audited while a merged specialist proves itself."""
+
+    idle_days: float = Field(default=30, gt=0)
+    """Days without a matching request after which a specialist's retirement is proposed."""
 
     deadline_seconds: float = Field(default=2.0, gt=0)
     """Time a specialist has before the upstream is asked instead."""
@@ -271,8 +283,31 @@ class McpSettings(_Section):
     read_only: bool = False
     """Offer only the tools that read."""
 
-    allow_actions: tuple[Literal["dispatch_training", "demote", "rollback"], ...] = ()
+    allow_actions: tuple[
+        Literal["dispatch_training", "propose_merge", "demote", "rollback"], ...
+    ] = ()
     """Tools that act at once instead of asking the operator first."""
+
+
+class IsolationSettings(_Section):
+    """Where Apprentice runs, seen from Hermes; written by ``apprentice setup``."""
+
+    profile: Literal["none", "docker", "firecracker"] = "none"
+    """Beside Hermes, in a container, or in a microVM."""
+
+    sidecar_url: str = ""
+    """Where Hermes reaches the sidecar; empty goes by the profile and ``server.port``."""
+
+    container: str = Field(default="hermes-apprentice", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the container."""
+
+    docker_host: str = ""
+    """Where Docker listens, if not at its usual place; Hermes passes no DOCKER_HOST on."""
+
+    guest: str = Field(
+        default="apprentice@172.31.80.2", pattern=r"^[A-Za-z0-9_.-]+@[A-Za-z0-9.:-]+$"
+    )
+    """User and address of the microVM, for ssh."""
 
 
 class ModelSettings(_Section):
@@ -306,6 +341,7 @@ class Settings(_Section):
     budget: BudgetSettings = BudgetSettings()
     mcp: McpSettings = McpSettings()
     models: ModelSettings = ModelSettings()
+    isolation: IsolationSettings = IsolationSettings()
 
     upstream_api_key: SecretStr | None = None
     """Read from where ``upstream.api_key_env`` or ``upstream.api_key_file`` says."""

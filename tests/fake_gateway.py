@@ -243,6 +243,66 @@ class FakeTelegram:
             ) from None
 
 
+class FakeIrc:
+    """An IRC server with one bot on it, which keeps what the bot says."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, str]] = []
+        self.polled = asyncio.Event()
+        self.port = 0
+        self._changed = asyncio.Condition()
+        self._bot: asyncio.StreamWriter | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Listen on a free loopback port until the block ends."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            server.close()
+            if self._bot is not None:
+                self._bot.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._bot = writer
+        while line := (await reader.readline()).decode().rstrip("\r\n"):
+            command, _, rest = line.partition(" ")
+            if command == "USER":
+                writer.write(b":fake 001 hermes-bot :Welcome\r\n")
+            elif command == "JOIN":
+                self.polled.set()
+            elif command == "PRIVMSG":
+                target, _, text = rest.partition(" :")
+                async with self._changed:
+                    self.sent.append({"chat": target, "text": text})
+                    self._changed.notify_all()
+        writer.close()
+
+    async def say(self, text: str, nick: str) -> None:
+        """Let somebody write to the bot in private."""
+        assert self._bot is not None
+        self._bot.write(f":{nick}!user@host PRIVMSG hermes-bot :{text}\r\n".encode())
+        await self._bot.drain()
+
+    async def message(self, part: str, *, after: int = 0) -> dict[str, str]:
+        """Wait for a line with ``part``, behind the first ``after`` lines."""
+
+        async def look() -> dict[str, str]:
+            async with self._changed:
+                while True:
+                    for one in self.sent[after:]:
+                        if part in one["text"]:
+                            return one
+                    await self._changed.wait()
+
+        try:
+            return await asyncio.wait_for(look(), PATIENCE)
+        except TimeoutError:
+            raise AssertionError(f"no line with {part!r} came; sent: {self.sent}") from None
+
+
 class FakeUpstream:
     """Streams an answer; to a request with SLOW in it only when the test says so."""
 
@@ -334,15 +394,17 @@ def environment(hermes_home: Path, apprentice_home: Path) -> dict[str, str]:
 
 @asynccontextmanager
 async def gateway(
-    hermes_home: Path, apprentice_home: Path, telegram: FakeTelegram, config: str
+    hermes_home: Path,
+    apprentice_home: Path,
+    chat: FakeTelegram | FakeIrc,
+    config: str,
+    env: str = ENV.format(token=TOKEN, users=f"{OPERATOR},{COLLEAGUE}", home=OPERATOR),
 ) -> AsyncIterator[Process]:
-    """Run ``hermes gateway run`` until the block ends; it is polling when the block begins."""
+    """Run ``hermes gateway run`` until the block ends; it is connected when the block begins."""
     hermes_home.mkdir(parents=True, exist_ok=True)
     (hermes_home / "config.yaml").write_text(config, encoding="utf-8")
-    (hermes_home / ".env").write_text(
-        ENV.format(token=TOKEN, users=f"{OPERATOR},{COLLEAGUE}", home=OPERATOR), encoding="utf-8"
-    )
-    telegram.polled.clear()
+    (hermes_home / ".env").write_text(env, encoding="utf-8")
+    chat.polled.clear()
     log = hermes_home.parent / "gateway.out"
     with log.open("ab") as stream:
         process = await asyncio.create_subprocess_exec(
@@ -357,7 +419,7 @@ async def gateway(
         )
     try:
         try:
-            await asyncio.wait_for(telegram.polled.wait(), START)
+            await asyncio.wait_for(chat.polled.wait(), START)
         except TimeoutError:
             raise AssertionError(f"the gateway did not start: {log.read_text()[-3000:]}") from None
         yield process

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 
 from hermes_apprentice.approvals import messages
 from hermes_apprentice.approvals.grammar import handles_in
-from hermes_apprentice.domain.approval import Proposal, ProposalState, Reply
+from hermes_apprentice.domain.approval import Proposal, ProposalState, Reply, answers_to
 from hermes_apprentice.domain.pattern import Candidate
 from hermes_apprentice.errors import ReplyError
 from hermes_apprentice.settings import ApprovalSettings
@@ -28,41 +28,67 @@ from hermes_apprentice.storage.approvals import (
 
 _DAY = 86_400.0
 
+_QUESTIONS = {"gc": "graduation", "rt": "retraining", "mp": "merge"}
+"""What a question is called in the outbox, by the beginning of its handle."""
+
 
 def propose(
     connection: sqlite3.Connection, candidate: Candidate, settings: ApprovalSettings, now: float
 ) -> Proposal:
     """Ask the operator whether to train a candidate: a proposal and its message."""
+    return ask(
+        connection,
+        candidate.candidate_id,
+        candidate.pattern.pattern_id,
+        messages.graduation(candidate),
+        settings,
+        now,
+    )
+
+
+def ask(
+    connection: sqlite3.Connection,
+    handle: str,
+    subject: str,
+    shown: str,
+    settings: ApprovalSettings,
+    now: float,
+) -> Proposal:
+    """Ask the operator a question: a proposal and its message.
+
+    Args:
+        connection: Inside a transaction.
+        handle: What they answer with; it tells what may be answered.
+        subject: What it is about.
+        shown: The question.
+        settings: Who decides, and for how long it stands.
+        now: Unix time.
+    """
     proposal = Proposal(
-        proposal_id=candidate.candidate_id,
-        subject=candidate.pattern.pattern_id,
+        proposal_id=handle,
+        subject=subject,
         nonce=secrets.token_hex(8),
-        shown=messages.graduation(candidate),
+        shown=shown,
         deciders=settings.deciders,
         state=ProposalState.OPEN,
         created_at=now,
         expires_at=now + settings.expiry_days * _DAY,
     )
     add_proposal(connection, proposal)
-    add_message(
-        connection,
-        topic=candidate.candidate_id,
-        key=graduation_key(proposal),
-        text=proposal.shown,
-        now=now,
-    )
+    add_message(connection, topic=handle, key=question_key(proposal), text=shown, now=now)
     return proposal
 
 
-def graduation_key(proposal: Proposal) -> str:
+def question_key(proposal: Proposal) -> str:
     """Return the key of the message that asks a question."""
-    return f"graduation:{proposal.proposal_id}:{proposal.nonce}"
+    kind = _QUESTIONS[proposal.proposal_id.partition("-")[0]]
+    return f"{kind}:{proposal.proposal_id}:{proposal.nonce}"
 
 
 def nonce_of(key: str) -> str:
     """Return the nonce of the question that a message asks; empty for other messages."""
     kind, _, rest = key.partition(":")
-    return rest.rpartition(":")[2] if kind == "graduation" else ""
+    return rest.rpartition(":")[2] if kind in _QUESTIONS.values() else ""
 
 
 def may_decide(deciders: Collection[str], who: str) -> bool:
@@ -95,6 +121,7 @@ def renew_expired(
     candidate_of: Callable[[str], Candidate | None],
     settings: ApprovalSettings,
     now: float,
+    text_of: Callable[[str], str | None] = lambda handle: None,
 ) -> int:
     """Ask again about proposals that expired undecided; returns how many.
 
@@ -103,15 +130,20 @@ def renew_expired(
         candidate_of: Gives the candidate, with its present evidence, by its handle.
         settings: Who decides, and for how long a question stands.
         now: Unix time.
+        text_of: Gives the present words of another question by its handle, or ``None`` where
+            there is no reason any more to ask it.
     """
     renewed = 0
     for proposal in open_proposals(connection):
-        candidate = candidate_of(proposal.proposal_id) if now >= proposal.expires_at else None
-        if candidate is None:
+        if now < proposal.expires_at:
             continue
-        decide_proposal(connection, proposal.proposal_id, ProposalState.EXPIRED, "clock", now)
-        propose(connection, candidate, settings, now)
-        renewed += 1
+        handle = proposal.proposal_id
+        candidate = candidate_of(handle)
+        text = messages.graduation(candidate) if candidate is not None else text_of(handle)
+        decide_proposal(connection, handle, ProposalState.EXPIRED, "clock", now)
+        if text is not None:
+            ask(connection, handle, proposal.subject, text, settings, now)
+            renewed += 1
     return renewed
 
 
@@ -155,7 +187,7 @@ def meant(connection: sqlite3.Connection, reply: Reply) -> Proposal:
         proposal = find_question(connection, reply.nonce)
         if proposal is None:
             raise ReplyError("This question was replaced by a newer one; answer that, please.")
-        return proposal
+        return _answered_so(proposal, reply)
     quoted = [one for one in handles_in(reply.quoted) if find_proposal(connection, one)]
     if reply.subject and quoted and reply.subject not in quoted:
         raise ReplyError(
@@ -164,12 +196,13 @@ def meant(connection: sqlite3.Connection, reply: Reply) -> Proposal:
         )
     subject = reply.subject or (quoted[0] if len(set(quoted)) == 1 else "")
     if not subject:
-        waiting = open_proposals(connection)
+        waiting = [
+            one for one in open_proposals(connection) if reply.action in answers_to(one.proposal_id)
+        ]
         if len(waiting) != 1:
+            names = ", ".join(one.proposal_id for one in waiting)
             raise ReplyError(
-                f"Which one do you mean? {_open_list(connection)}"
-                if waiting
-                else "Nothing waits for a decision."
+                f"Which one do you mean? Open: {names}." if names else _open_list(connection)
             )
         return waiting[0]
     proposal = find_proposal(connection, subject)
@@ -180,6 +213,13 @@ def meant(connection: sqlite3.Connection, reply: Reply) -> Proposal:
             f"That message about {subject} is out of date; answer the newest one, or type "
             f"the reply without quoting."
         )
+    return _answered_so(proposal, reply)
+
+
+def _answered_so(proposal: Proposal, reply: Reply) -> Proposal:
+    answers = answers_to(proposal.proposal_id)
+    if reply.action not in answers:
+        raise ReplyError(f"{proposal.proposal_id} is answered with {' or '.join(answers[:2])}.")
     return proposal
 
 
@@ -202,7 +242,7 @@ def _decision(proposal: Proposal) -> str:
 
 
 def _is_question(text: str) -> bool:
-    return messages.REPLY_WITH in text
+    return any(marker in text for marker in messages.REPLY_MARKERS)
 
 
 def _shows(text: str, proposal: Proposal) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import shorten
 
+from hermes_apprentice.approvals.plain_text import LONGEST as LONGEST
+from hermes_apprentice.approvals.plain_text import fitting
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
 from hermes_apprentice.domain.money import dollars
 from hermes_apprentice.domain.pattern import Candidate, CandidateState, Forecast, Pattern
@@ -16,24 +18,21 @@ from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind, Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Specialist, Stage
 
-LONGEST = 900
-"""Characters in a message: it fits every platform, with a note about a repetition, too."""
-
 _LABEL = 120
 
 
 REPLY_WITH = "Reply: train"
-"""Marks a message as a question."""
+"""Ends a question whether to train."""
 
-_LOUD = str.maketrans({"`": "'", "*": "\u00b7", "~": "-", "|": "/", "<": "(", ">": ")"})
-"""Characters that some platform's Markdown would turn into something else."""
+REPLY_MARKERS = (REPLY_WITH, "Reply: merge")
+"""Mark a message as a question."""
 
 
 def graduation(candidate: Candidate) -> str:
     """Return the question whether to train a specialist for a candidate."""
     pattern = candidate.pattern
     handle = candidate.candidate_id
-    return _limited(
+    return limited(
         f"A request keeps coming back: {_label(pattern)} ({handle}).\n"
         f"{pattern.size} requests, about {pattern.forecast.requests_per_day:.1f} a day. "
         f"{pattern.shape.agreement:.0%} of the answers are {shape_in_words(pattern.shape)}.\n"
@@ -60,17 +59,17 @@ def details(candidate: Candidate) -> str:
             f"{leaf.path} ({_words(leaf.kind)})" for leaf in pattern.shape.fields[:12]
         )
         lines.append(f"Fields: {fields}")
-    return _limited("\n".join(lines))
+    return limited("\n".join(lines))
 
 
 def training_queued(candidate_id: str, slug: str, who: str) -> str:
     """Return the confirmation of a yes."""
-    return _limited(f"{candidate_id} is accepted by {who}: '{slug}' is trained at the next tick.")
+    return limited(f"{candidate_id} is accepted by {who}: '{slug}' is trained at the next tick.")
 
 
 def skipped(candidate_id: str, who: str) -> str:
     """Return the confirmation of a no."""
-    return _limited(f"{candidate_id} is skipped by {who}.")
+    return limited(f"{candidate_id} is skipped by {who}.")
 
 
 def candidate_list(candidates: Sequence[Candidate]) -> str:
@@ -78,7 +77,7 @@ def candidate_list(candidates: Sequence[Candidate]) -> str:
     if not candidates:
         return "Nothing was proposed yet."
     order = sorted(candidates, key=lambda one: one.state is not CandidateState.OPEN)
-    return _limited(
+    return limited(
         "\n".join(
             [
                 "Proposed:",
@@ -102,7 +101,7 @@ def specialist_list(
         share = f" at {rollout.share:.0%}" if rollout.stage is Stage.CANARY else ""
         seen = f", {agreed} of {compared} answers equal the upstream's" if compared else ""
         lines.append(f"{one.slug} version {rollout.version}: {rollout.stage}{share}{seen}")
-    return _limited("\n".join(lines))
+    return limited("\n".join(lines))
 
 
 def verdict_message(slug: str, verdict: Verdict) -> str:
@@ -112,19 +111,19 @@ def verdict_message(slug: str, verdict: Verdict) -> str:
         Outcome.REJECTED: f"'{slug}' did not pass the gate; nothing changes.",
         Outcome.INCONCLUSIVE: f"'{slug}' could not be judged yet; nothing changes.",
     }[verdict.outcome]
-    return _limited("\n".join([opening, *(f"- {reason}" for reason in verdict.reasons)]))
+    return limited("\n".join([opening, *(f"- {reason}" for reason in verdict.reasons)]))
 
 
 def step_failed(slug: str, reason: str) -> str:
     """Return the message about a step that failed."""
-    return _limited(
+    return limited(
         f"'{slug}': {reason}\nNothing was changed. Try again with: apprentice tick --retry {slug}"
     )
 
 
 def budget_raised(month: str, amount: int, ceiling: int, spent: int, who: str) -> str:
     """Return the confirmation of a raise; amounts in micro-dollars."""
-    return _limited(
+    return limited(
         f"{who} raised the ceiling for paid training in {month} by {dollars(amount)} to "
         f"{dollars(ceiling)}; {dollars(spent)} of it is spent. The next month starts at the "
         "setting again."
@@ -139,7 +138,7 @@ def budget_alert(month: str, spent: int, ceiling: int, *, may_start: bool, may_g
         meaning = "What runs may finish; no new paid run starts this month."
     else:
         meaning = "Nothing paid runs for the rest of the month."
-    return _limited(
+    return limited(
         f"Paid training in {month} (UTC): {dollars(spent)} of {dollars(ceiling)} is spent, "
         f"{100 * spent // ceiling}%.\n{meaning} Answers and training on this machine go on.\n"
         "To raise this month's ceiling, reply: budget increase 10"
@@ -184,6 +183,6 @@ def _where(kind: Kind) -> str:
     return " on a GPU" if kind is Kind.GENERATOR else " on this machine's CPU in a few minutes"
 
 
-def _limited(text: str) -> str:
-    text = text.translate(_LOUD)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+def limited(text: str) -> str:
+    """Return a text that fits every platform and means the same in each one's Markdown."""
+    return fitting(text)

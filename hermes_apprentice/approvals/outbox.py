@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
+from hermes_apprentice.approvals.plain_text import fitting
 from hermes_apprentice.errors import DeliveryError
 from hermes_apprentice.storage.approvals import (
     Claimed,
@@ -110,8 +111,9 @@ def take(
 
 
 def worded(claimed: Claimed) -> str:
-    """Return the text to send: one that may be a duplicate says so."""
-    return SENT_AGAIN + claimed.message.text if claimed.again else claimed.message.text
+    """Return the text to send, fit for every platform: one that may be a duplicate says so."""
+    text = fitting(claimed.message.text)
+    return SENT_AGAIN + text if claimed.again else text
 
 
 def pause_after(attempts: int) -> float:

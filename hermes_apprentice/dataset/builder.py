@@ -54,6 +54,8 @@ def build_dataset(
     redactor: Redactor | None,
     folder: Path,
     now: float,
+    *,
+    earlier: Sequence[Dataset] = (),
 ) -> Dataset:
     """Build a dataset from the exchanges of a pattern and write it to ``folder``.
 
@@ -68,6 +70,9 @@ def build_dataset(
         redactor: What replaces personal data; ``None`` keeps it, and the manifest says so.
         folder: Appears when everything is written; an older one is replaced.
         now: Unix time, for the data card.
+        earlier: Datasets that specialists were judged on before. What was tested on stays in the
+            test, with everything nearly the same, in whichever dataset the same thing was
+            learned from; the rest stays where it was, and only new groups are split.
 
     Raises:
         NotEnoughExamplesError: Too few examples remain; nothing is written.
@@ -79,7 +84,7 @@ def build_dataset(
     entities: Counter[str] = Counter()
     redacted = _redact(cleaned.kept, redactor, dropped, entities)
     usable = _of_length(redacted, settings.max_chars, dropped)
-    examples = _examples(usable, dropped)
+    examples = _examples(usable, dropped, earlier)
     if len(examples) < settings.min_examples:
         raise NotEnoughExamplesError(
             f"{len(examples)} of {len(exchanges)} exchanges can be learned from, and training "
@@ -105,6 +110,8 @@ def build_dataset(
         "shape": _SHAPE.dump_python(shape, mode="json"),
         "splits": {split: sum(one.split is split for one in examples) for split in Split},
     }
+    if earlier:
+        record["earlier"] = [one.dataset_id for one in earlier]
     digest = digest_of(lines, record)
     dataset = Dataset(
         dataset_id=f"ds-{digest[:12]}",
@@ -176,18 +183,43 @@ def _of_length(items: Iterable[_Redacted], longest: int, dropped: Counter[str]) 
     return kept
 
 
-def _examples(items: Sequence[_Redacted], dropped: Counter[str]) -> tuple[Example, ...]:
+def _examples(
+    items: Sequence[_Redacted], dropped: Counter[str], earlier: Sequence[Dataset]
+) -> tuple[Example, ...]:
     """Group, split, and keep the newest of those with the same request.
 
     Groups are named after their oldest member before any is left out, so a
     request that comes again changes no group's name, and with it no split.
+    Requests tested on earlier take part in the grouping even where their
+    exchange is gone, and where it is not, its answer stays the one to test on.
     """
     requests = [plain(one.request) for one in items]
-    firsts = near_duplicates.groups(requests)
+    tested = [one for dataset in earlier for one in dataset.of(Split.TEST)]
+    firsts = near_duplicates.groups([*requests, *(plain(one.request) for one in tested)])
+    of_tested = set(firsts[len(items) :])
+    firsts = firsts[: len(items)]
     oldest = {first: items[first].exchange for first in firsts}
-    splits = split_groups([Group(one.exchange_id, one.asked_at) for one in oldest.values()])
-    newest = {request: index for index, request in enumerate(requests)}
-    dropped["repeated"] += len(items) - len(newest)
+    places = _places(items, firsts, earlier)
+    splits = split_groups(
+        [
+            Group(one.exchange_id, one.asked_at)
+            for first, one in oldest.items()
+            if first not in of_tested and first not in places
+        ]
+    )
+    for first, one in oldest.items():
+        if first in of_tested:
+            splits[one.exchange_id] = Split.TEST
+        elif first in places:
+            splits[one.exchange_id] = places[first]
+    chosen = {request: index for index, request in enumerate(requests)}
+    ids = {one.example_id for one in tested}
+    chosen |= {
+        request: index
+        for index, request in enumerate(requests)
+        if items[index].exchange.exchange_id in ids
+    }
+    dropped["repeated"] += len(items) - len(chosen)
     return tuple(
         Example(
             example_id=items[index].exchange.exchange_id,
@@ -197,8 +229,26 @@ def _examples(items: Sequence[_Redacted], dropped: Counter[str]) -> tuple[Exampl
             answer=items[index].answer,
             asked_at=items[index].exchange.asked_at,
         )
-        for index in sorted(newest.values())
+        for index in sorted(chosen.values())
     )
+
+
+_STRICTEST = (Split.TEST, Split.VALIDATION, Split.TRAIN)
+
+
+def _places(
+    items: Sequence[_Redacted], firsts: Sequence[int], earlier: Sequence[Dataset]
+) -> dict[int, Split]:
+    """Return the split of every group that was in an earlier dataset; the test comes first."""
+    before = {one.example_id: one.split for dataset in earlier for one in dataset.examples}
+    found: dict[int, set[Split]] = {}
+    for item, first in zip(items, firsts, strict=True):
+        if item.exchange.exchange_id in before:
+            found.setdefault(first, set()).add(before[item.exchange.exchange_id])
+    return {
+        first: next(split for split in _STRICTEST if split in splits)
+        for first, splits in found.items()
+    }
 
 
 def _provenance(exchanges: Sequence[Exchange]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class _Manifest(BaseModel):
     entities: dict[str, int]
     shape: Shape
     splits: dict[str, int]
+    earlier: list[str] = []
 
 
 def read_dataset(folder: Path) -> Dataset:

@@ -62,7 +62,7 @@ def settled_finding(
         )
         if regrouped:
             stored = replace(stored, centre=group.centre, radius=group.radius)
-        pattern = _described(view, group, [*one.sample.exchanges, *new], old, size)
+        pattern = described(view, group, [*one.sample.exchanges, *new], old, size)
     else:
         cost = old.forecast.cost_per_request if old.forecast.priced else None
         expected = forecast(size, old.first_seen, cost, view.settings.coverage_assumed, view.now)
@@ -120,7 +120,7 @@ def group_finding(
             max_turn_index=0,
             forecast=forecast(0, view.now, None, view.settings.coverage_assumed, view.now),
         )
-    pattern = _described(view, group, exchanges, old, len(exchanges))
+    pattern = described(view, group, exchanges, old, len(exchanges))
     return Finding(
         stored=StoredPattern(
             pattern=replace(pattern, runs_stable=old.runs_stable + 1),
@@ -137,7 +137,7 @@ def group_finding(
     )
 
 
-def _described(
+def described(
     view: View, group: Group, exchanges: Sequence[Exchange], old: Pattern, size: int
 ) -> Pattern:
     """Return a pattern as its members show it, under its old name."""

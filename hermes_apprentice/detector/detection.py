@@ -159,7 +159,7 @@ def survey(
     rows = tuple(
         SurveyRow(pattern=item.pattern, missing=maturity(item.pattern, settings))
         for item in findings.found
-        if item.settled or is_close(item.pattern, settings)
+        if (item.settled and item.pattern.size) or is_close(item.pattern, settings)
     )
     return Survey(
         exchanges=findings.exchanges,
@@ -196,13 +196,14 @@ def _write(store: PatternStore, kept: list[Finding], findings: Findings, now: fl
             store.remove_members(item.pattern.pattern_id)
     for item in kept:  # after every removal, because members move from one to another
         store.add_members(item.pattern.pattern_id, item.members)
+    store.gather()  # a merge may have been finished while we looked
 
 
 def _propose(
     store: PatternStore, kept: list[Finding], settings: DetectorSettings, now: float
 ) -> list[Candidate]:
     existing = store.candidates()
-    proposed = {candidate.pattern.pattern_id for candidate in existing}
+    proposed = store.kept()
     ids = {candidate.candidate_id for candidate in existing}
     new = []
     for item in kept:

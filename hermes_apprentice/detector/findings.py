@@ -51,11 +51,12 @@ def look(view: View) -> Findings:
     with view.database.transaction() as connection:
         store = PatternStore(connection)
         patterns = store.stored()
-        proposed = {candidate.pattern.pattern_id for candidate in store.candidates()}
+        ids, taken = store.names()
+        kept = store.kept()
         settled_ids = {
             one.pattern.pattern_id
             for one in patterns
-            if one.pattern.pattern_id in proposed
+            if one.pattern.pattern_id in kept
             or one.pattern.runs_stable >= view.settings.min_runs_stable
         }
         members = {
@@ -75,8 +76,6 @@ def look(view: View) -> Findings:
         for number, (one, regrouped) in enumerate(zip(settled, sorting.regrouped, strict=True))
     ]
     again = _match(unsettled, members, sorting.groups, pool)
-    taken = {one.pattern.slug for one in patterns}
-    ids = {one.pattern.pattern_id for one in patterns}
     for number, group in enumerate(sorting.groups):
         old = again.get(number)
         finding = group_finding(view, group, pool, old.pattern if old else None, taken, ids)

@@ -233,7 +233,7 @@ def merge(groups: Iterable[Group]) -> list[Group]:
     refused: set[tuple[int, int]] = set()
     following = len(pool)
     while (pair := _closest(pool, refused)) is not None:
-        whole = _joined(pool[pair[0]], pool[pair[1]])
+        whole = united(pool[pair[0]], pool[pair[1]])
         if whole is None:
             refused.add(pair)
             continue
@@ -258,7 +258,7 @@ def _closest(pool: dict[int, Group], refused: set[tuple[int, int]]) -> tuple[int
     return (numbers[left], numbers[right]) if near[left, right] >= MERGE_COSINE else None
 
 
-def _joined(left: Group, right: Group) -> Group | None:
+def united(left: Group, right: Group) -> Group | None:
     """Return the two as one group if task and shape agree."""
     objects = left.shape.kind is ShapeKind.JSON
     if left.is_short is not right.is_short or objects is not (right.shape.kind is ShapeKind.JSON):

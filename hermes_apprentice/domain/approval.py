@@ -22,6 +22,26 @@ class Action(StrEnum):
     BUDGET_INCREASE = "budget increase"
 
 
+_TRAINING = (Action.TRAIN, Action.SKIP, Action.DETAILS)
+
+_ANSWERS = {
+    "gc": _TRAINING,
+    "rt": _TRAINING,
+    "mp": (Action.MERGE, Action.REJECT, Action.DETAILS),
+}
+
+ACCEPTING = (Action.TRAIN, Action.MERGE)
+"""The answers that mean yes."""
+
+
+def answers_to(handle: str) -> tuple[Action, ...]:
+    """Return the answers to a proposal: yes, no, and tell me more; none for an unknown handle.
+
+    ``gc-`` is a candidate, ``rt-`` a specialist to train again, ``mp-`` a merge.
+    """
+    return _ANSWERS.get(handle.partition("-")[0], ())
+
+
 class ProposalState(StrEnum):
     """Whether a proposal was decided; it is decided once."""
 
@@ -36,10 +56,10 @@ class Proposal:
     """One question to the operator, bound to what was shown."""
 
     proposal_id: str
-    """The handle that the operator types: the candidate's ``gc-7f3a``."""
+    """The handle that the operator types: ``gc-7f3a``, ``rt-5c1e`` or ``mp-1a2b``."""
 
     subject: str
-    """What it is about: a pattern id."""
+    """What it is about: a pattern's id, or for ``rt-`` a specialist's name."""
 
     nonce: str
     """Random; a button carries it, so that an old button cannot decide a new question."""

@@ -13,6 +13,7 @@ from hermes_apprentice.domain.specialist import Stage, Step
 from hermes_apprentice.ledger.budget import budget
 from hermes_apprentice.ledger.roi import roi
 from hermes_apprentice.settings import Settings
+from hermes_apprentice.storage.approvals import open_proposals
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.storage.rollouts import find_rollout
@@ -29,6 +30,11 @@ def digest_of(database: Database, settings: Settings, since: float, now: float) 
     """
     with database.transaction() as connection:
         waiting = PatternStore(connection).candidates(CandidateState.OPEN)
+        questions = [
+            one.proposal_id
+            for one in open_proposals(connection)
+            if not one.proposal_id.startswith("gc-")
+        ]
         specialists = list_specialists(connection)
         stages = Counter(
             rollout.stage
@@ -52,7 +58,12 @@ def digest_of(database: Database, settings: Settings, since: float, now: float) 
         lines.append(f"- Training failed: {_some(stuck)}. Try again: apprentice tick --retry NAME")
     if waiting:
         handles = _some([item.candidate_id for item in waiting])
-        lines.append(f"- Waiting for your decision: {handles}. Reply: train NAME or skip NAME")
+        lines.append(
+            f"- Waiting for your decision: {handles}. "
+            "To decide, reply with train or skip and the handle."
+        )
+    if questions:
+        lines.append(f"- Asked about specialists: {_some(questions)}. Reply: details HANDLE")
     month = budget(database, settings.budget, now)
     if month.ceiling or month.spent:
         lines.append(

@@ -51,6 +51,13 @@ class Served(Arguments):
     reason: str = Field(default="", max_length=1_000, description="Shown to the operator.")
 
 
+class Two(Arguments):
+    """Which specialists."""
+
+    first: str = Field(min_length=1, max_length=100, description="From list_specialists.")
+    second: str = Field(min_length=1, max_length=100)
+
+
 def dispatch_training(asked: Candidate, report: Report) -> Result:
     """Ask the operator to train a candidate, or train it where that is allowed."""
     with opened() as place:
@@ -65,14 +72,28 @@ def dispatch_training(asked: Candidate, report: Report) -> Result:
                 reason=asked.reason,
             )
         report("starting", 0.0)
-        said = _act(place, f"train {asked.candidate}")
-        from hermes_apprentice.interfaces.background import leave
-        from hermes_apprentice.interfaces.cron_jobs import start_tick
+        return _act_and_train(place, f"train {asked.candidate}")
 
-        child = start_tick(place.settings)
-        if child is not None:
-            leave(child)
-    return {**said, "training": "started" if child else "follows the one that is running"}
+
+def propose_merge(asked: Two, report: Report) -> Result:
+    """Ask the operator to merge two specialists, or begin it where that is allowed."""
+    report("comparing the two", 0.0)
+    from hermes_apprentice.pipeline import open_pipeline
+
+    with opened() as place:
+        merge = open_pipeline(place.settings, place.database).propose_merge(
+            asked.first, asked.second, WHO
+        )
+        if "propose_merge" in place.settings.mcp.allow_actions:
+            return _act_and_train(place, f"merge {merge.merge_id}")
+    return {
+        "status": "asked",
+        "shapes_are_compatible": merge.alike,
+        "tell_the_user": (
+            "Nothing was changed. The operator was asked and decides by replying: "
+            f"merge {merge.merge_id}"
+        ),
+    }
 
 
 def demote(asked: Served, report: Report) -> Result:
@@ -107,6 +128,17 @@ def _act(place: Opened, command: str) -> Result:
 
     said = open_pipeline(place.settings, place.database).reply(command, WHO)
     return {"status": "done", "tell_the_user": said}
+
+
+def _act_and_train(place: Opened, command: str) -> Result:
+    said = _act(place, command)
+    from hermes_apprentice.interfaces.background import leave
+    from hermes_apprentice.interfaces.cron_jobs import start_tick
+
+    child = start_tick(place.settings)
+    if child is not None:
+        leave(child)
+    return {**said, "training": "started" if child else "follows the one that is running"}
 
 
 def _ask(place: Opened, *, topic: str, occasion: str, what: str, reason: str) -> Result:
@@ -170,6 +202,13 @@ ACTING = (
         ),
         arguments=Candidate,
         work=dispatch_training,
+        reads=False,
+    ),
+    Tool(
+        name="propose_merge",
+        description="Ask the operator to merge two specialists that do one task into one.",
+        arguments=Two,
+        work=propose_merge,
         reads=False,
     ),
     Tool(

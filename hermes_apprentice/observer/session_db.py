@@ -8,7 +8,9 @@ nothing about turns or exchanges.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,14 +54,10 @@ class SessionReader:
             SessionDBError: It is missing, unreadable, locked, or not Hermes'.
         """
         self.path = path
+        self._copies: tempfile.TemporaryDirectory[str] | None = None
         _check_file(path)
         with _translated(path):
-            self._connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro",
-                uri=True,
-                timeout=_BUSY_SECONDS,
-                isolation_level=None,
-            )
+            self._connection = self._open(path)
         try:
             with _translated(path):
                 # Old rows may hold bytes that are not UTF-8; one of them must not stop the rest.
@@ -74,7 +72,7 @@ class SessionReader:
                         "once so that it upgrades the file."
                     )
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
         self._message_columns = message_columns(columns["messages"])
         self._session_columns = session_columns(columns["sessions"])
@@ -86,12 +84,33 @@ class SessionReader:
             self._read("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
         )
 
+    def _open(self, path: Path) -> sqlite3.Connection:
+        """Connect; where nothing may be written beside a file that nobody has open, to a copy."""
+        if not _needs_copy(path):
+            return _connected(path)
+        self._copies = tempfile.TemporaryDirectory(prefix="apprentice-")
+        copy = Path(self._copies.name) / path.name
+        try:
+            while True:
+                before = path.stat()
+                shutil.copyfile(path, copy)
+                if not _needs_copy(path):  # somebody has just opened it
+                    return _connected(path)
+                after = path.stat()
+                if (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size):
+                    return _connected(copy)
+        except OSError as error:
+            self._copies.cleanup()
+            raise SessionDBError(f"{path} cannot be copied: {error.strerror}.") from error
+
     def _columns(self, table: str) -> set[str]:
         return {row[1] for row in self._connection.execute(f"PRAGMA table_info({table})")}
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+        if self._copies is not None:
+            self._copies.cleanup()
 
     def __enter__(self) -> SessionReader:
         return self
@@ -233,6 +252,27 @@ class SessionReader:
         for start in range(0, len(items), _CHUNK):
             chunk = items[start : start + _CHUNK]
             yield from self._read(sql.format(", ".join("?" * len(chunk))), chunk)
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+    )
+
+
+def _needs_copy(path: Path) -> bool:
+    """Whether SQLite could not open a file whose log it would have to make.
+
+    A database with a write-ahead log is opened by making the log's index beside it, unless
+    whoever writes it has made one. On a read-only mount that fails.
+    """
+    if os.access(path.parent, os.W_OK) or path.with_name(f"{path.name}-wal").exists():
+        return False
+    with path.open("rb") as file:
+        return file.read(20)[18:20] == b"\x02\x02"  # the header's mark of a write-ahead log
 
 
 def _check_file(path: Path) -> None:

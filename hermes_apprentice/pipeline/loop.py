@@ -19,8 +19,9 @@ from hermes_apprentice.approvals.grammar import parse_reply
 from hermes_apprentice.detector.detection import DetectionReport, Survey
 from hermes_apprentice.detector.detection import detect as run_detection
 from hermes_apprentice.detector.detection import survey as run_survey
-from hermes_apprentice.domain.approval import Action, Reply
-from hermes_apprentice.domain.pattern import Candidate, CandidateState
+from hermes_apprentice.domain.approval import Action
+from hermes_apprentice.domain.merge import Merge
+from hermes_apprentice.domain.pattern import Candidate
 from hermes_apprentice.domain.specialist import Specialist, Stage, Step
 from hermes_apprentice.errors import (
     ApprenticeError,
@@ -32,20 +33,18 @@ from hermes_apprentice.errors import (
 from hermes_apprentice.observer.harvest import HarvestReport, harvest
 from hermes_apprentice.observer.profiles import discover_profiles
 from hermes_apprentice.pipeline.allowance import raise_ceiling, tell_reached
+from hermes_apprentice.pipeline.deciding import decide, words_of
 from hermes_apprentice.pipeline.matching import refit_matcher
-from hermes_apprentice.pipeline.steps import (
-    Outcomes,
-    in_shadow,
-    new_run_id,
-    new_specialist,
-    take_step,
-)
+from hermes_apprentice.pipeline.merging import may_be_trained, propose, propose_alike, settle
+from hermes_apprentice.pipeline.retraining import begin, propose_retirement, propose_retraining
+from hermes_apprentice.pipeline.steps import Outcomes, in_shadow, new_run_id, take_step
 from hermes_apprentice.pipeline.views import SpecialistDetails, SpecialistView, view_of
 from hermes_apprentice.pipeline.workshop import Progress, Workshop, silent
 from hermes_apprentice.registry.skills import sync_skills
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.approvals import add_message
 from hermes_apprentice.storage.conduct import self_agreement
+from hermes_apprentice.storage.corrections import mark_corrected
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.lease import lease
@@ -118,6 +117,8 @@ class Pipeline:
         for number, (profile, path) in enumerate(profiles):
             self.shop.progress(f"reading sessions of '{profile}'", number / len(profiles))
             reports[profile] = self._harvest(path, profile)
+        with self.shop.database.transaction() as connection:
+            mark_corrected(connection)
         return reports
 
     def _harvest(self, path: Path, profile: str) -> HarvestReport:
@@ -139,7 +140,7 @@ class Pipeline:
     def detect(self) -> DetectionReport:
         """Look for patterns, and propose the candidates among them."""
         with lease(self.shop.leases, "detect"):
-            return run_detection(
+            report = run_detection(
                 self.shop.database,
                 self.shop.embedder,
                 self.shop.settings.detector,
@@ -148,6 +149,8 @@ class Pipeline:
                 progress=self.shop.progress,
                 on_candidate=self._propose,
             )
+            propose_alike(self.shop)
+            return report
 
     def _propose(self, connection: sqlite3.Connection, candidate: Candidate) -> None:
         settle_owner(connection, candidate.pattern.pattern_id, candidate.pattern.slug)
@@ -220,36 +223,21 @@ class Pipeline:
             ReplyError: It was not understood, or cannot be carried out.
         """
         reply = replace(parse_reply(text), quoted=quoted, nonce=nonce)
-        if reply.action in (Action.TRAIN, Action.SKIP, Action.DETAILS):
-            return self._decide(reply, who)
+        if reply.action not in (Action.BUDGET_INCREASE, Action.DEMOTE, Action.ROLLBACK):
+            return decide(self.shop, reply, who)
         if reply.action is Action.BUDGET_INCREASE:
             return raise_ceiling(self.shop, reply.amount, who)
         desk.require_decider(self.shop.settings.approvals.deciders, who, "this")
-        if reply.action is Action.DEMOTE:
-            return self.demote(reply.subject, f"{who} asked for it")
-        if reply.action is Action.ROLLBACK:
-            return self.rollback(reply.subject, f"{who} asked for it")
-        raise ReplyError(f"There is no merge proposal {reply.subject}.")
+        act = self.demote if reply.action is Action.DEMOTE else self.rollback
+        return act(reply.subject, f"{who} asked for it")
 
-    def _decide(self, reply: Reply, who: str) -> str:
-        now = self.shop.clock()
-        with self.shop.database.transaction() as connection:
-            store = PatternStore(connection)
-            if reply.action is Action.DETAILS:
-                handle = reply.subject or desk.meant(connection, reply).proposal_id
-                return messages.details(store.candidate(handle))
-            deciders = self.shop.settings.approvals.deciders
-            proposal = desk.resolve(connection, reply, who, now, deciders)
-            candidate = store.candidate(proposal.proposal_id)
-            desk.decide(connection, proposal, reply.action is Action.TRAIN, who, now)
-            if reply.action is Action.SKIP:
-                store.set_candidate_state(candidate.candidate_id, CandidateState.SKIPPED)
-                return messages.skipped(candidate.candidate_id, who)
-            store.set_candidate_state(candidate.candidate_id, CandidateState.APPROVED)
-            save_specialist(connection, new_specialist(candidate, now))
-            text = messages.training_queued(candidate.candidate_id, candidate.pattern.slug, who)
-            add_message(connection, candidate.candidate_id, f"accepted:{proposal.nonce}", text, now)
-            return text
+    def propose_merge(self, left: str, right: str, asked_by: str = "cli") -> Merge:
+        """Ask the operator to merge two specialists; nothing else happens.
+
+        Raises:
+            ReplyError: They cannot be merged, or were asked about already.
+        """
+        return propose(self.shop, left, right, asked_by)
 
     def tick(self, retry: str | None = None) -> TickReport:
         """Take every specialist one step further; refit the matcher; bring skills up to date.
@@ -266,6 +254,7 @@ class Pipeline:
         with lease(self.shop.leases, "tick"):
             if retry is not None:
                 self._retry(retry)
+            settle(self.shop)
             renewed = self._renew()
             moves: list[Move] = []
             failures: list[Move] = []
@@ -273,6 +262,8 @@ class Pipeline:
                 if specialist.step in MOVING:
                     moved = self._step(specialist)
                     (failures if moved.step is Step.FAILED else moves).append(moved)
+            propose_retraining(self.shop)
+            propose_retirement(self.shop)
             tell_reached(self.shop)
             refitted = refit_matcher(self.shop)
             self.sync_skills()
@@ -322,16 +313,9 @@ class Pipeline:
             specialist = find_specialist(connection, slug)
             if specialist is None or specialist.step in MOVING:
                 raise ReplyError(f"'{slug}' is not a specialist that failed or waits.")
-            save_specialist(
-                connection,
-                replace(
-                    specialist,
-                    step=Step.APPROVED,
-                    reason="Tried again.",
-                    run_id=new_run_id(),
-                    updated_at=now,
-                ),
-            )
+            if not may_be_trained(connection, specialist):
+                raise ReplyError(f"'{slug}' belongs to a merge that is over; propose it again.")
+            begin(connection, specialist, new_run_id(), "Tried again.", now)
 
     def _renew(self) -> int:
         with self.shop.database.transaction() as connection:
@@ -340,6 +324,7 @@ class Pipeline:
                 PatternStore(connection).present_candidate,
                 self.shop.settings.approvals,
                 self.shop.clock(),
+                lambda handle: words_of(connection, handle),
             )
 
     def demote(self, slug: str, reason: str) -> str:
@@ -361,6 +346,10 @@ class Pipeline:
 
     def rollback(self, slug: str, reason: str) -> str:
         """Go back to a specialist's previous version, starting in shadow."""
+        with self.shop.database.transaction() as connection:
+            found = find_specialist(connection, slug)
+            if found is not None and PatternStore(connection).is_merged(found.pattern_id):
+                raise ReplyError(f"'{slug}' was merged into another, which has its requests now.")
         version = self.shop.registry.rollback(slug)
         now = self.shop.clock()
         with self.shop.database.transaction() as connection:

@@ -25,6 +25,7 @@ from hermes_apprentice.statistics.open_set import fit_open_set
 from hermes_apprentice.statistics.risk_control import BACKGROUND
 from hermes_apprentice.storage.approvals import add_message
 from hermes_apprentice.storage.exchanges import ExchangeStore
+from hermes_apprentice.storage.merges import merge_into
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.storage.specialists import list_specialists
 
@@ -42,7 +43,15 @@ def refit_matcher(shop: Workshop) -> bool:
         Whether a new one was published.
     """
     with shop.database.transaction() as connection:
-        registered = [one for one in list_specialists(connection) if one.version is not None]
+        patterns = PatternStore(connection)
+        registered = [
+            one
+            for one in list_specialists(connection)
+            if one.version is not None
+            # Until a merged specialist is live its requests are told by its parents' classes.
+            and merge_into(connection, one.slug) is None
+            and not patterns.is_merged(one.pattern_id)
+        ]
     manifests = _verified(shop, registered)
     if not manifests:
         return False

@@ -13,24 +13,27 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from hermes_apprentice.approvals import messages
+from hermes_apprentice.approvals import changes, messages
 from hermes_apprentice.dataset.builder import build_dataset
 from hermes_apprentice.dataset.reader import read_dataset
 from hermes_apprentice.domain.dataset import Dataset
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
-from hermes_apprentice.domain.exchange import Exchange
+from hermes_apprentice.domain.merge import MERGED_FROM, Merge
 from hermes_apprentice.domain.pattern import Candidate, Pattern
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Envelope, Manifest, Specialist, Stage, Step
 from hermes_apprentice.domain.training import TrainingResult
 from hermes_apprentice.errors import NotEnoughExamplesError, RegistryError
+from hermes_apprentice.pipeline.merging import merge_of
+from hermes_apprentice.pipeline.past import RUN, contender, dataset_of, lessons
 from hermes_apprentice.pipeline.training import output_dir, train
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.serving.cpu import open_artefact
-from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.storage.patterns import PatternStore
+from hermes_apprentice.validator.gate import Check
+from hermes_apprentice.validator.regression import Contender, regress, with_checks
 from hermes_apprentice.validator.report import write_report
 from hermes_apprentice.validator.risk_coverage import Curve, as_svg, risk_coverage
 from hermes_apprentice.validator.validation import examine
@@ -78,7 +81,14 @@ def take_step(shop: Workshop, specialist: Specialist) -> Outcomes:
 
 
 def _build(shop: Workshop, specialist: Specialist) -> Outcomes:
-    exchanges = members(shop, specialist.pattern_id)
+    merge = merge_of(shop, specialist)
+    if merge is not None:
+        parents = (merge.left, merge.right)
+        exchanges = lessons(shop, *(one.pattern.pattern_id for one in parents))
+        earlier = [_tested(shop, one.slug, one.version) for one in parents]
+    else:
+        exchanges = lessons(shop, specialist.pattern_id)
+        earlier = [_tested(shop, specialist.slug, specialist.version)] if specialist.version else []
     try:
         dataset = build_dataset(
             exchanges,
@@ -87,6 +97,7 @@ def _build(shop: Workshop, specialist: Specialist) -> Outcomes:
             shop.redactor,
             shop.run_dir(specialist.run_id) / "dataset",
             shop.clock(),
+            earlier=earlier,
         )
     except NotEnoughExamplesError as error:
         return _to(specialist, Step.WAITING, str(error), tell=True)
@@ -121,16 +132,53 @@ def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
             seed=shop.settings.trainer.seed,
             embed=shop.embedder.embed,
         )
+        merge = merge_of(shop, specialist)
+        if merge is not None:
+            new = Contender(
+                name=specialist.slug,
+                dataset=dataset,
+                answer_many=runtime.answer_many,
+                out_of_fold=output / "out_of_fold.jsonl",
+                threshold=verdict.threshold,
+            )
+            verdict = with_checks(verdict, _against_parents(shop, new, merge))
     write_atomically(output / "verdict.json", _VERDICT.dump_json(verdict, indent=1))
     curve = risk_coverage(rows, verdict.threshold)
     write_atomically(output / "risk_coverage.json", _CURVE.dump_json(curve, indent=1))
     write_atomically(output / "risk_coverage.svg", as_svg(curve, specialist.slug).encode())
     write_report(output / "verdict.md", specialist.slug, specialist.kind, dataset, verdict, rows)
-    message = messages.verdict_message(specialist.slug, verdict)
     if verdict.outcome is Outcome.PASSED:
-        return Outcomes(Step.VALIDATED, verdict.reasons[0], specialist.kind, None, None)
+        return _to(specialist, Step.VALIDATED, verdict.reasons[0])
     step = Step.REJECTED if verdict.outcome is Outcome.REJECTED else Step.WAITING
-    return Outcomes(step, " ".join(verdict.reasons), specialist.kind, None, message)
+    return Outcomes(
+        step,
+        " ".join(verdict.reasons),
+        specialist.kind,
+        specialist.version,
+        _verdict_in_words(specialist, merge, verdict),
+    )
+
+
+def _against_parents(shop: Workshop, new: Contender, merge: Merge) -> list[Check]:
+    """Let a merged specialist answer what each parent was tested on."""
+    checks = []
+    for parent in (merge.left, merge.right):
+        with contender(shop, parent.slug, parent.version) as old:
+            checks += regress(new, old, shop.settings.gate)
+    return checks
+
+
+def _verdict_in_words(specialist: Specialist, merge: Merge | None, verdict: Verdict) -> str:
+    if merge is not None:
+        return changes.merge_verdict(merge, verdict)
+    if specialist.version is not None:
+        return changes.retraining_verdict(specialist.slug, specialist.version, verdict)
+    return messages.verdict_message(specialist.slug, verdict)
+
+
+def _tested(shop: Workshop, slug: str, version: int) -> Dataset:
+    """Return the dataset of a registered version, whose test split stays a test."""
+    return dataset_of(shop, shop.registry.open_version(slug, version).manifest)
 
 
 def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
@@ -141,6 +189,10 @@ def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
     result = _RESULT.validate_json((output / "result.json").read_bytes())
     with shop.database.transaction() as connection:
         pattern = PatternStore(connection).pattern(specialist.pattern_id)
+    merge = merge_of(shop, specialist)
+    recipe = dict(result.recipe) | {RUN: specialist.run_id}
+    if merge is not None:
+        recipe[MERGED_FROM] = " ".join(merge.slugs)
     manifest = _published(shop, specialist) or shop.registry.publish(
         output / "artefact",
         Manifest(
@@ -154,7 +206,7 @@ def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
             embedder=result.embedder,
             dataset=dataset.digest,
             redaction=dataset.redaction,
-            recipe=tuple(sorted((*result.recipe, ("run", specialist.run_id)))),
+            recipe=tuple(sorted(recipe.items())),
             shape=dataset.shape,
             envelope=envelope(pattern, dataset),
             verdict=verdict,
@@ -168,7 +220,7 @@ def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
         f"Version {manifest.version} is signed and runs in shadow.",
         specialist.kind,
         manifest.version,
-        messages.verdict_message(specialist.slug, verdict),
+        _verdict_in_words(specialist, merge, verdict),
     )
 
 
@@ -179,16 +231,9 @@ def _published(shop: Workshop, specialist: Specialist) -> Manifest | None:
             manifest = shop.registry.open_version(specialist.slug, version).manifest
         except RegistryError:
             continue  # a damaged old version is reported where it is served, not here
-        if ("run", specialist.run_id) in manifest.recipe:
+        if (RUN, specialist.run_id) in manifest.recipe:
             return manifest
     return None
-
-
-def members(shop: Workshop, pattern_id: str) -> list[Exchange]:
-    """Return the exchanges of a pattern, oldest first."""
-    with shop.database.transaction() as connection:
-        ids = PatternStore(connection).members(pattern_id)
-    return ExchangeStore(shop.database).by_ids(ids)
 
 
 def envelope(pattern: Pattern, dataset: Dataset) -> Envelope:
@@ -204,7 +249,7 @@ def envelope(pattern: Pattern, dataset: Dataset) -> Envelope:
 
 def _to(specialist: Specialist, step: Step, reason: str, *, tell: bool = False) -> Outcomes:
     text = messages.step_failed(specialist.slug, reason) if tell else None
-    return Outcomes(step, reason, specialist.kind, None, text)
+    return Outcomes(step, reason, specialist.kind, specialist.version, text)
 
 
 def new_specialist(candidate: Candidate, now: float) -> Specialist:

@@ -1,16 +1,19 @@
 """Hermes' plugin: what Apprentice does inside of Hermes' own processes.
 
 Imported by every ``hermes`` command, so it imports nothing but the standard
-library. It tags model calls, answers the operator in the gateway, and offers
-``/apprentice`` and ``hermes apprentice ...``. What a Hermes does not offer is
-left out; the ``apprentice`` command always works.
+library. It tags model calls, notices corrections, answers the operator in the
+gateway, and offers ``/apprentice`` and ``hermes apprentice ...``. What a Hermes
+does not offer is left out, and said once in its log; the ``apprentice`` command
+always works.
 """
 
 from __future__ import annotations
 
-import asyncio
+import logging
+from collections.abc import Callable
 from typing import Any
 
+from hermes_apprentice.plugin.corrections import Memory
 from hermes_apprentice.plugin.gateway import Watch, runs_a_gateway
 from hermes_apprentice.plugin.tagging import tag_request
 
@@ -18,29 +21,54 @@ __all__ = ["register", "tag_request"]
 
 _SUMMARY = "specialists for requests that keep coming back"
 
+_log = logging.getLogger(__name__)
+
 
 def register(ctx: Any) -> None:
-    """Register with Hermes."""
-    watch = Watch()
-    middleware = getattr(ctx, "register_middleware", None)
-    if callable(middleware):
-        middleware("llm_request", tag_request)
-    hook = getattr(ctx, "register_hook", None)
-    if callable(hook):
-        hook("pre_gateway_dispatch", watch.hear)
-    slash = getattr(ctx, "register_command", None)
-    if callable(slash):
-        slash("apprentice", _slash(watch), description=_SUMMARY, args_hint="<command>")
-    command = getattr(ctx, "register_cli_command", None)
-    if callable(command):
-        command(
-            name="apprentice",
-            help=f"{_SUMMARY}; see 'apprentice --help'",
-            setup_fn=_take_everything,
-            handler_fn=_run_command,
-        )
+    """Register with Hermes: each part by itself, so that one which it lacks costs no other."""
+    watch, memory = Watch(), Memory()
+    _offer(ctx, "register_middleware", "llm_request", tag_request)
+    _offer(ctx, "register_hook", "pre_gateway_dispatch", watch.hear)
+    _offer(ctx, "register_hook", "pre_llm_call", memory.asked)
+    _offer(ctx, "register_hook", "post_llm_call", memory.answered)
+    _offer(
+        ctx,
+        "register_command",
+        "apprentice",
+        _slash(watch),
+        description=_SUMMARY,
+        args_hint="<command>",
+    )
+    _offer(
+        ctx,
+        "register_cli_command",
+        name="apprentice",
+        help=f"{_SUMMARY}; see 'apprentice --help'",
+        setup_fn=_take_everything,
+        handler_fn=_run_command,
+    )
     if runs_a_gateway():
         watch.start()
+
+
+def _offer(ctx: Any, method: str, *what: Any, **more: Any) -> None:
+    """Register one part, or say what this Hermes goes without."""
+    register_part: Callable[..., Any] | None = getattr(ctx, method, None)
+    problem = "it has no such method"
+    if callable(register_part):
+        try:
+            register_part(*what, **more)
+            return
+        except Exception as error:  # the edge: whatever a Hermes of another version raises
+            problem = f"{type(error).__name__}: {error}"
+    name = what[0] if what else more.get("name", "")
+    _log.warning(
+        "apprentice: %s('%s') is not possible in this Hermes (%s); the 'apprentice' command on "
+        "the machine does the same",
+        method,
+        name,
+        problem,
+    )
 
 
 def _slash(watch: Watch) -> Any:
@@ -50,6 +78,8 @@ def _slash(watch: Watch) -> Any:
     """
 
     def answer(arguments: str) -> Any:
+        import asyncio
+
         from hermes_apprentice.plugin.office import answer_command
 
         if watch.runner() is None:

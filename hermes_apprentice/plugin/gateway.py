@@ -3,12 +3,12 @@
 A daemon thread looks for the running gateway every two seconds and does its
 work on the gateway's own event loop; what blocks is done in the thread. A
 gateway that does not look as expected is left alone, with one line in its log.
-Imports nothing but the standard library until a gateway runs.
+Imports next to nothing until a gateway runs: asyncio alone would take most of
+the time that a plugin's import may take.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import sys
@@ -18,6 +18,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import asyncio
+
     from hermes_apprentice.plugin.intake import Heard, Known
     from hermes_apprentice.plugin.office import Letter, Sent
     from hermes_apprentice.plugin.telegram import TelegramDesk
@@ -64,6 +66,7 @@ class Watch:
         self._gateway: Any = None
         self._known: Known | None = None
         self._desks: dict[int, TelegramDesk] = {}
+        self._without_buttons: set[int] = set()
         self._told: set[str] = set()
         self._on_duty = -math.inf
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,7 +90,8 @@ class Watch:
     def hear(self, event: Any = None, gateway: Any = None, **rest: Any) -> dict[str, str] | None:
         """Take what is said to Apprentice on any platform; Hermes' hook before an agent's turn.
 
-        Hermes calls it for idle chats only, and before it asks whether it trusts the sender.
+        Hermes calls it for idle chats, and before it asks whether it trusts the sender; for a
+        chat in which the agent is at work see ``door``.
 
         Returns:
             Hermes' word for "this is dealt with", or ``None`` for everything else.
@@ -119,12 +123,19 @@ class Watch:
             return None
         if getattr(getattr(event, "raw_message", None), "forward_origin", None) is not None:
             return None
+        import asyncio
+
         task = asyncio.get_running_loop().create_task(self._answer(gateway, source, heard, quoted))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return {"action": "skip", "reason": "said to apprentice"}
 
+    def _hears(self, event: Any) -> bool:
+        return self.hear(event, self.runner()) is not None
+
     async def _answer(self, gateway: Any, source: Any, heard: Heard, quoted: str) -> None:
+        import asyncio
+
         from hermes_apprentice.plugin.office import BROKEN, answer_command, answer_reply, settle
 
         adapter, chat = _adapter_of(gateway, source), str(source.chat_id)
@@ -149,6 +160,8 @@ class Watch:
                 await _send(adapter, chat, source.thread_id, BROKEN)
 
     def _run(self) -> None:
+        import asyncio
+
         began = time.monotonic()
         while True:
             time.sleep(INTERVAL)
@@ -177,9 +190,13 @@ class Watch:
         return self._known
 
     async def _attend(self, gateway: Any) -> None:
-        """Install our handlers on every Telegram connection that has none."""
+        """Install our handlers on every connection that has none."""
+        from hermes_apprentice.plugin.door import stand_at
         from hermes_apprentice.plugin.telegram import TelegramDesk
 
+        for adapter in _connections(gateway):
+            if not stand_at(adapter, self._hears):
+                self._tell_once("busy", "replies cannot be heard while the agent is at work")
         home = self._home(gateway)
         adapters = _connections(gateway, "telegram")
         self._desks = {
@@ -189,13 +206,18 @@ class Watch:
         for adapter in adapters:
             desk = self._desks[id(adapter)]
             chat = home.chat if home is not None and home.adapter is adapter else ""
-            if not desk.attend(adapter, chat):
+            if desk.attend(adapter, chat):
+                self._without_buttons.discard(id(adapter))
+            else:
+                self._without_buttons.add(id(adapter))
                 self._tell_once(
                     "telegram", "this Hermes' Telegram connection is unknown: no buttons here"
                 )
 
     def _deliver(self, gateway: Any, loop: asyncio.AbstractEventLoop) -> None:
         """Deliver what waits in the outbox; runs in the thread."""
+        import asyncio
+
         from hermes_apprentice.plugin.office import Sent, next_letter, report_for_duty, settle
 
         for _ in range(_LETTERS):
@@ -208,6 +230,8 @@ class Watch:
             letter = next_letter()
             if letter is None:
                 return
+            if id(home.adapter) in self._without_buttons:
+                letter = letter._replace(nonce="")  # nobody would hear them being pressed
             try:
                 sending = asyncio.run_coroutine_threadsafe(_post(home, letter), loop)
                 sent = sending.result(_SENDING)
@@ -251,8 +275,8 @@ class Watch:
             _log.warning("apprentice: %s. %s", problem, _FALLBACK)
 
 
-def _connections(gateway: Any, platform: str) -> list[Any]:
-    """Return the connections to a platform, of every profile that this gateway serves."""
+def _connections(gateway: Any, platform: str = "") -> list[Any]:
+    """Return the connections, to one platform or to all, of every profile that is served here."""
     maps = [getattr(gateway, "adapters", None)]
     others = getattr(gateway, "_profile_adapters", None)
     maps += list(others.values()) if isinstance(others, dict) else []
@@ -261,7 +285,7 @@ def _connections(gateway: Any, platform: str) -> list[Any]:
         for one in maps
         if isinstance(one, dict)
         for name, adapter in list(one.items())
-        if _name(name) == platform
+        if platform in ("", _name(name))
     ]
 
 
@@ -275,7 +299,9 @@ async def _post(home: Home, letter: Letter) -> Sent:
     if home.platform == "telegram":
         from hermes_apprentice.plugin.telegram import send_letter
 
-        return await send_letter(home.adapter, home.chat, home.thread, letter.text, letter.nonce)
+        return await send_letter(
+            home.adapter, home.chat, home.thread, letter.text, letter.nonce, letter.answers
+        )
     return await _send(home.adapter, home.chat, home.thread, letter.text)
 
 

@@ -10,12 +10,16 @@ import re
 from typing import NamedTuple
 
 from hermes_apprentice.approvals.grammar import handles_in, parse_reply
-from hermes_apprentice.domain.approval import Action
+from hermes_apprentice.domain.approval import Action, answers_to
 from hermes_apprentice.errors import ReplyError
 
 _COMMAND = re.compile(r"/apprentice(?:@(?P<bot>\w+))?(?:\s+(?P<words>.*))?", re.I | re.S)
 _MENTION = re.compile(r"@(?P<bot>\w+)[\s,:]+")
-_ALMOST = re.compile(r"(?:train|skip|details)\s+gc-\S+|(?:merge|reject)\s+mp-\S+", re.I)
+_ALMOST = re.compile(
+    r"(?:train|skip|details|merge|reject)\s+(?:gc|rt|mp)[-\u2010-\u2015]\S+"
+    r"|budget\s+increase\s+[-+$]?[\d.,]+\S*",
+    re.I,
+)
 
 
 LONGEST = 200
@@ -51,7 +55,7 @@ class Heard(NamedTuple):
 
 def plausible(text: str) -> bool:
     """Tell whether a text could be meant for us, before anything is looked up."""
-    everything = Known(frozenset({"any"}), _Anything())
+    everything = Known(frozenset({"gc-0000", "mp-0000"}), _Anything())
     return len(text) <= LONGEST and listen(text, everything) is not None
 
 
@@ -88,7 +92,7 @@ def listen(
     elif quoted:
         meant = ours
     else:
-        meant = private and bool(known.questions)
+        meant = private and any(reply.action in answers_to(one) for one in known.questions)
     return Heard(text, command=False) if meant else None
 
 

@@ -15,7 +15,8 @@ from hermes_apprentice.approvals import messages
 from hermes_apprentice.approvals.desk import nonce_of
 from hermes_apprentice.approvals.grammar import HELP, parse_reply
 from hermes_apprentice.approvals.outbox import LEASE, pause_after, take, worded
-from hermes_apprentice.domain.approval import Action, ProposalState
+from hermes_apprentice.approvals.plain_text import fitting
+from hermes_apprentice.domain.approval import Action, ProposalState, answers_to
 from hermes_apprentice.errors import ApprenticeError, ReplyError
 from hermes_apprentice.plugin.intake import Known
 from hermes_apprentice.settings import load_settings
@@ -34,7 +35,8 @@ from hermes_apprentice.storage.database import Database
 BROKEN = "That did not work; the gateway's log says why. 'apprentice reply' on the machine may."
 """Said when something failed that nobody foresaw."""
 
-_COMMANDS = "Commands: candidates, specialists, help."
+_WEEK = 7 * 86_400.0
+_COMMANDS = "Commands: candidates, specialists, week, help."
 _NOBODY = "Type that as a message of its own, or run 'apprentice reply' on the machine."
 
 
@@ -62,6 +64,9 @@ class Letter(NamedTuple):
 
     nonce: str
     """The question that buttons belong to; empty where there is nothing to decide."""
+
+    answers: tuple[str, ...]
+    """What may be answered: yes, no, tell me more."""
 
     attempts: int
     """Deliveries tried before."""
@@ -131,9 +136,9 @@ def answer_reply(
             if at_home:
                 with database.transaction() as connection:
                     duty = claim_text(connection, text, courier_name(), time.time(), lease=LEASE)
-            return Answer(text, True, duty)
+            return Answer(fitting(text), True, duty)
     except ApprenticeError as error:
-        return Answer(str(error), False)
+        return Answer(fitting(str(error)), False)
 
 
 def answer_command(
@@ -150,14 +155,16 @@ def answer_command(
     name = words.strip().lower()
     try:
         if name in ("", "status", "candidates", "specialists"):
-            return Answer(_overview(name), True)
+            return Answer(fitting(_overview(name)), True)
+        if name == "week":
+            return Answer(fitting(_week()), True)
         if name == "help":
             return Answer(f"{HELP} {_COMMANDS}", True)
         action = parse_reply(words).action
     except ReplyError as error:
         return Answer(f"{error} {_COMMANDS}", False)
     except ApprenticeError as error:
-        return Answer(str(error), False)
+        return Answer(fitting(str(error)), False)
     if who is None and action is not Action.DETAILS:
         return Answer(_NOBODY, False)
     return answer_reply(words, who or "nobody", quoted=quoted, at_home=at_home)
@@ -181,7 +188,11 @@ def next_letter() -> Letter | None:
             question = find_question(connection, nonce) if nonce else None
         opened = question is not None and question.state is ProposalState.OPEN
         return Letter(
-            message.message_id, worded(claimed), nonce if opened else "", message.attempts
+            message.message_id,
+            worded(claimed),
+            nonce if opened else "",
+            answers_to(question.proposal_id) if question is not None and opened else (),
+            message.attempts,
         )
 
 
@@ -219,3 +230,11 @@ def _overview(what: str) -> str:
                 )
             )
         return "\n".join(parts)
+
+
+def _week() -> str:
+    from hermes_apprentice.interfaces.cron_digest import digest_of
+
+    settings, now = load_settings(), time.time()
+    with Database(settings.database_path) as database:
+        return digest_of(database, settings, now - _WEEK, now) or "There is nothing to tell yet."

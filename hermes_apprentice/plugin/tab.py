@@ -65,7 +65,8 @@ def sidecar_of(settings: Settings) -> str:
     try:
         noted = json.loads((settings.home / "sidecar.json").read_bytes())["url"]
         if urlsplit(noted).scheme == "http":
-            return str(noted)
+            # In a container it listens on every address.
+            return str(noted).replace("//0.0.0.0", "//127.0.0.1")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     host, port = settings.server.host, settings.server.port

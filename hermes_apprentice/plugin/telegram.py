@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from hermes_apprentice.plugin.intake import Heard, Known, listen, plausible
@@ -30,8 +30,8 @@ PREFIX = "apprentice:"
 GROUP = -1
 """Handlers of a lower group are asked first; Hermes' are in group 0."""
 
-_WORDS = {"t": "train", "s": "skip", "d": "details"}
-_LABELS = (("Train", "t"), ("Skip", "s"), ("Details", "d"))
+_WORDS = {"t": "train", "s": "skip", "d": "details", "m": "merge", "r": "reject"}
+"""What a button says, by the letter in its data."""
 _TOAST = 190
 _LONGEST_WAIT = 30.0
 _FORWARDED = "A forwarded message decides nothing. Type the reply yourself."
@@ -68,7 +68,7 @@ class TelegramDesk:
         self._home = home
         if not hasattr(adapter, "_app"):
             return False
-        application = adapter._app
+        application = getattr(adapter, "_app", None)
         if application is None or not getattr(application, "running", False):
             return True  # not connected yet, or connecting again
         if application is self._application:
@@ -195,26 +195,29 @@ class TelegramDesk:
         task.add_done_callback(self._tasks.discard)
 
 
-async def send_letter(adapter: Any, chat: str, thread: str | None, text: str, nonce: str) -> Sent:
-    """Send one message as plain text, with buttons if there is something to decide."""
+async def send_letter(
+    adapter: Any, chat: str, thread: str | None, text: str, nonce: str, answers: Sequence[str] = ()
+) -> Sent:
+    """Send one message as plain text, with a button for each answer to its question."""
     bot = getattr(adapter, "_bot", None)
     if bot is None or not callable(getattr(bot, "send_message", None)):
         return Sent(False, error="Telegram is not connected")
     extra: dict[str, Any] = {}
     if nonce:
-        extra["reply_markup"] = _buttons(nonce)
+        extra["reply_markup"] = _buttons(nonce, answers)
     if thread:
         extra["message_thread_id"] = int(thread)
     target = int(chat) if chat.lstrip("-").isdigit() else chat
     return await _sent(bot.send_message(chat_id=target, text=text, **extra))
 
 
-def _buttons(nonce: str) -> Any:
+def _buttons(nonce: str, answers: Sequence[str]) -> Any:
     from telegram import InlineKeyboardButton, InlineKeyboardMarkup
 
     row = [
-        InlineKeyboardButton(label, callback_data=f"{PREFIX}{nonce}:{letter}")
-        for label, letter in _LABELS
+        InlineKeyboardButton(word.capitalize(), callback_data=f"{PREFIX}{nonce}:{letter}")
+        for word in answers
+        for letter in [next(letter for letter, known in _WORDS.items() if known == word)]
     ]
     return InlineKeyboardMarkup([row])
 

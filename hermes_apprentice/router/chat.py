@@ -12,7 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -66,6 +66,9 @@ class Choice:
 
     outcome: MatchOutcome | None = None
     """What the matcher found."""
+
+    heir: Loaded | None = None
+    """A merged specialist that is compared as well."""
 
 
 class Chat:
@@ -149,7 +152,8 @@ class Chat:
                     self._audit(work, choice, answer, ask)
                 return
             self._shadow.abstained(choice.loaded, answer.reason)
-            route, choice = Route.FALLBACK, Choice(reason=answer.reason, loaded=choice.loaded)
+            route = Route.FALLBACK
+            choice = replace(choice, reason=answer.reason, plan=None)
         await self._pass_on(work, choice, route, ask, receive, send)
 
     def _affordable_anywhere(self, guest: Guest | None, model: str, parsed: dict[str, Any]) -> bool:
@@ -182,20 +186,25 @@ class Chat:
         self._matching.succeeded()
         if outcome.match is None:
             return Choice(reason=outcome.reason, outcome=outcome)
-        found = now.find(outcome.match.slug)
+        found = now.serving(outcome.match.slug, call.session, hidden)
         if found is None:
             return Choice(reason="not_served", outcome=outcome)
-        loaded, rollout = found
+        loaded, share = found.loaded, self._audit_share(found.rollout)
+        if found.proving:
+            # Where a specialist answers, the upstream's answer is the only proof there is.
+            share = max(share, self._rollout.proving_share)
         plan = decide(
-            rollout,
+            found.rollout,
             call.session,
             work.request_id,
-            self._audit_share(rollout),
+            share,
             self._rollout.self_agreement_share,
         )
         if plan.answer and not loaded.breaker.allows():
             return Choice(reason="specialist_resting", outcome=outcome)
-        return Choice(reason=plan.reason, loaded=loaded, plan=plan, outcome=outcome)
+        return Choice(
+            reason=plan.reason, loaded=loaded, plan=plan, outcome=outcome, heir=found.heir
+        )
 
     async def _ask(
         self, loaded: Loaded, outcome: MatchOutcome | None, work: Work
@@ -267,24 +276,25 @@ class Chat:
             began=work.began,
             notes=_notes(route, choice.loaded),
             listen=True,
-            keep=beside,
+            keep=beside or choice.heir is not None,
         )
         self._books.passed(work, route, choice.reason, choice.loaded, passage)
         # Another endpoint's model is not the one that the specialist is to agree with.
-        if beside and passage.first and choice.loaded is not None and passage.heard is not None:
-            self._shadow.offer(
-                Beside(
-                    loaded=choice.loaded,
-                    request=work.call.request,
-                    encoding=choice.outcome.encoding if choice.outcome is not None else None,
-                    heard=passage.heard,
-                )
-            )
-            if choice.plan is not None and choice.plan.repeat:
-                question = self._question(work, ask)
+        if passage.heard is None or not passage.first:
+            return
+        for loaded in (choice.loaded if beside else None, choice.heir):
+            if loaded is not None:
                 self._shadow.offer(
-                    Again(loaded=choice.loaded, question=question, heard=passage.heard)
+                    Beside(
+                        loaded=loaded,
+                        request=work.call.request,
+                        encoding=choice.outcome.encoding if choice.outcome is not None else None,
+                        heard=passage.heard,
+                    )
                 )
+        if beside and choice.loaded and choice.plan and choice.plan.repeat:
+            question = self._question(work, ask)
+            self._shadow.offer(Again(loaded=choice.loaded, question=question, heard=passage.heard))
 
     def _audit(self, work: Work, choice: Choice, answer: Answer, ask: Ask) -> None:
         assert choice.loaded is not None and choice.plan is not None
@@ -294,6 +304,9 @@ class Chat:
                 text=answer.text,
                 question=self._question(work, ask),
                 repeat=choice.plan.repeat,
+                request=work.call.request,
+                encoding=choice.outcome.encoding if choice.outcome is not None else None,
+                heir=choice.heir,
             )
         )
 

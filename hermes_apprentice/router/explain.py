@@ -180,10 +180,10 @@ async def explain(
     outcome = await visible_match(matcher, call, hidden)
     if outcome.match is None:
         return upstream(outcome.reason, outcome.nearest)
-    found = now.find(outcome.match.slug)
+    found = now.serving(outcome.match.slug, call.session, hidden)
     if found is None:
         return upstream("not_served", outcome.nearest, outcome.match.slug)
-    loaded, rollout = found
+    loaded, rollout = found.loaded, found.rollout
     # No request, no audit: whether one is drawn depends on the request's id.
     plan = decide(rollout, call.session, "", 0.0)
     return Explanation(

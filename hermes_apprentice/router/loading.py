@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from hermes_apprentice.domain.merge import MERGED_FROM
 from hermes_apprentice.domain.routing import MATCHER_FILE
 from hermes_apprentice.domain.specialist import Envelope
 from hermes_apprentice.embedding.onnx_embedder import OnnxEmbedder, open_embedder
@@ -86,8 +87,9 @@ class RegistrySource:
             model = _open_matcher(registry, embedder)
         except ApprenticeError as error:
             return Loading(problems={**problems, "matcher": str(error)})
-        for slug in kept:
-            if slug not in model.classes:
+        for slug, (_, loaded, _) in kept.items():
+            known = {slug, *loaded.parents}  # a merged one is reached through its parents
+            if known.isdisjoint(model.classes):
                 problems[slug] = "the matcher does not know it yet; run: apprentice tick"
         matcher = EmbeddingMatcher(
             embedder=embedder,
@@ -111,7 +113,13 @@ class RegistrySource:
         registered = registry.open_version(slug, version)
         runtime = load_runtime(registered, embedder, self._open_redactor, self._executor)
         manifest = registered.manifest
-        loaded = Loaded(slug=slug, version=version, shape=manifest.shape, runtime=runtime)
+        loaded = Loaded(
+            slug=slug,
+            version=version,
+            shape=manifest.shape,
+            runtime=runtime,
+            parents=tuple(dict(manifest.recipe).get(MERGED_FROM, "").split()),
+        )
         return files, loaded, manifest.envelope
 
     def _open_embedder(self) -> OnnxEmbedder:

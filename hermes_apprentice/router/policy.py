@@ -66,6 +66,13 @@ def decide(
     return Plan(answer=False, shadow=False, audit=False, reason=rollout.stage.value)
 
 
+def answers(rollout: Rollout, session: str) -> bool:
+    """Whether a session belongs to those that a specialist answers."""
+    if rollout.stage is Stage.CANARY:
+        return in_canary(rollout.slug, session, rollout.share)
+    return rollout.stage is Stage.LIVE
+
+
 def _drawn(what: str, request_id: str, share: float) -> bool:
     digest = hashlib.sha256(f"{what}\x00{request_id}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64 < share

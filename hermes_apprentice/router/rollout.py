@@ -180,11 +180,11 @@ def _fall(rollout: Rollout, seen: Progress, settings: RolloutSettings) -> str:
 
 
 def notice_of(before: Rollout, after: Rollout) -> Notice | None:
-    """Return what the operator is told about a step: only where something starts or ends."""
+    """Return what the operator is told about a step; ``None`` where nothing changes for them."""
     name = f"'{after.slug}' version {after.version}"
     again = (
         "train it anew, retire it, or put it into shadow again with "
-        f"`apprentice specialists resume {after.slug}`."
+        f"'apprentice specialists resume {after.slug}'."
     )
     if after.stage is Stage.QUARANTINED and before.stage is Stage.SHADOW:
         text = (
@@ -198,9 +198,11 @@ def notice_of(before: Rollout, after: Rollout) -> Notice | None:
         )
     elif after.stage is Stage.LIVE:
         text = f"{name} is live: {after.reason}. A small share stays audited."
-    elif before.stage is Stage.SHADOW:
-        text = f"{name} now answers {after.share:.0%} of its requests: {after.reason}."
+    elif after.stage is Stage.CANARY and after.share > before.share:
+        grown = f", up from {before.share:.0%}" if before.stage is Stage.CANARY else ""
+        text = f"{name} now answers {after.share:.0%} of its requests{grown}: {after.reason}."
     else:
         return None
-    key = f"rollout:{after.slug}:{after.version}:{after.stage}:{after.step_started_at:.3f}"
+    step = f"{after.stage}:{after.share:g}:{after.step_started_at:.3f}"
+    key = f"rollout:{after.slug}:{after.version}:{step}"
     return Notice(topic=f"specialist:{after.slug}", key=key, text=text)

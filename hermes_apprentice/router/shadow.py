@@ -106,6 +106,15 @@ class Audit:
     repeat: bool = False
     """Whether to ask the upstream twice."""
 
+    request: str = ""
+    """What the user typed."""
+
+    encoding: Encoding | None = None
+    """What the embedder saw."""
+
+    heir: Loaded | None = None
+    """A merged specialist that is compared with the same answer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
@@ -219,6 +228,10 @@ class Shadow:
             self._record(job.loaded, Origin.AUDIT, None, answered=True, reason="no_upstream_answer")
             return
         self.compare(job.loaded, Origin.AUDIT, job.text, heard)
+        if job.heir is not None:
+            await self._beside(
+                Beside(loaded=job.heir, request=job.request, encoding=job.encoding, heard=heard)
+            )
         if job.repeat:
             await self._again(job.loaded, job.question, heard)
 

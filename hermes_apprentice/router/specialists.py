@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Shape
@@ -20,6 +20,7 @@ from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.errors import ApprenticeError
 from hermes_apprentice.router.breaker import Breaker
 from hermes_apprentice.router.matcher import PatternMatcher
+from hermes_apprentice.router.policy import answers
 from hermes_apprentice.router.store import Store
 from hermes_apprentice.serving.runtime import Runtime
 from hermes_apprentice.storage.rollouts import read_rollouts
@@ -54,6 +55,9 @@ class Loaded:
     runtime: Runtime
     """What answers."""
 
+    parents: tuple[str, ...] = ()
+    """The specialists that it was merged from, whose place it takes once it is live."""
+
     breaker: Breaker = field(
         default_factory=lambda: Breaker(failures=FAILURES, rest=REST_SECONDS), compare=False
     )
@@ -86,6 +90,22 @@ class Source(Protocol):
         ...
 
 
+class Serving(NamedTuple):
+    """Who is meant by a match."""
+
+    loaded: Loaded
+    """The specialist whose turn it is."""
+
+    rollout: Rollout
+    """How far it has come."""
+
+    heir: Loaded | None = None
+    """A merged specialist that proves itself beside it."""
+
+    proving: bool = False
+    """Whether a merged specialist proves itself, as the one or as the other."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """What requests see; never changed, only replaced."""
@@ -107,6 +127,26 @@ class Snapshot:
         if loaded is None or rollout is None or loaded.version != rollout.version:
             return None
         return loaded, rollout
+
+    def serving(
+        self, slug: str, session: str, hidden: frozenset[str] = frozenset()
+    ) -> Serving | None:
+        """Return whose turn it is when a request matched ``slug``; never one of ``hidden``.
+
+        A merged specialist has no requests of its own before its parents retire. It answers
+        those of theirs that fall into its share; of the others it is told the outcome.
+        """
+        own = self.find(slug)
+        for loaded in self.loading.specialists.values():
+            found = self.find(loaded.slug) if slug in loaded.parents else None
+            if found is None or loaded.slug in hidden:
+                continue
+            rollout = found[1]
+            proving = rollout.stage is not Stage.LIVE
+            if own is None or answers(rollout, session):
+                return Serving(loaded, rollout, None, proving)
+            return Serving(*own, loaded, proving)
+        return Serving(*own) if own is not None else None
 
 
 class Specialists:

@@ -107,12 +107,13 @@ class ExchangeStore:
         return removed
 
     def delete_session(self, profile: str, session_id: str) -> int:
-        """Forget a session: its exchanges, their embeddings and pattern memberships.
+        """Forget a session: its exchanges with all that hangs on them, and its corrections.
 
         Returns:
             How many exchanges were removed.
         """
         with self._database.transaction() as connection:
+            connection.execute("DELETE FROM corrections WHERE session_id = ?", (session_id,))
             return connection.execute(
                 "DELETE FROM exchanges WHERE profile = ? AND session_id = ?", (profile, session_id)
             ).rowcount

@@ -260,6 +260,36 @@ CREATE INDEX repeats_by_slug ON repeats (slug, repeat_id);
 CREATE INDEX exchanges_by_session_time ON exchanges (session_id, asked_at);
 """
 
+_MERGES = """
+CREATE TABLE merges (
+    merge_id        TEXT PRIMARY KEY,
+    slug            TEXT NOT NULL,
+    state           TEXT NOT NULL,
+    record          TEXT NOT NULL,
+    updated_at      REAL NOT NULL
+);
+CREATE TABLE merged_patterns (
+    pattern_id      TEXT PRIMARY KEY REFERENCES patterns,
+    merged_into     TEXT NOT NULL REFERENCES patterns
+);
+"""
+
+_CORRECTIONS = """
+CREATE TABLE corrections (
+    correction_id   INTEGER PRIMARY KEY AUTOINCREMENT,
+    session_id      TEXT NOT NULL,
+    asked_at        REAL NOT NULL,
+    kind            TEXT NOT NULL,
+    at              REAL NOT NULL,
+    request_digest  TEXT NOT NULL,
+    slug            TEXT,
+    version         INTEGER,
+    UNIQUE (session_id, asked_at, kind)
+);
+CREATE INDEX corrections_by_time ON corrections (at);
+CREATE INDEX ledger_by_session ON ledger (session, at);
+"""
+
 _TIERS = """
 ALTER TABLE ledger ADD COLUMN tier TEXT NOT NULL DEFAULT '';
 """
@@ -271,6 +301,8 @@ MIGRATIONS: tuple[str, ...] = (
     _RAISES,
     _TENANTS,
     _CONDUCT,
+    _MERGES,
+    _CORRECTIONS,
     _TIERS,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

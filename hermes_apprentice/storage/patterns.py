@@ -90,8 +90,11 @@ class PatternStore:
             raise StorageError(f"The pattern {pattern_id} was proposed and is kept.") from error
 
     def stored(self) -> list[StoredPattern]:
-        """Return every pattern with its place, by id."""
-        rows = self._connection.execute("SELECT * FROM patterns ORDER BY pattern_id")
+        """Return every pattern with its place, by id; those merged into another are left out."""
+        rows = self._connection.execute(
+            "SELECT * FROM patterns WHERE pattern_id NOT IN "
+            "(SELECT pattern_id FROM merged_patterns) ORDER BY pattern_id"
+        )
         return [
             StoredPattern(
                 pattern=_pattern(row["record"]),
@@ -119,6 +122,45 @@ class PatternStore:
             raise StorageError(f"There is no pattern {pattern_id}.")
         return _pattern(row["record"])
 
+    def names(self) -> tuple[set[str], set[str]]:
+        """Return the ids and the slugs that are taken, by merged patterns, too."""
+        rows = self._connection.execute("SELECT pattern_id, slug FROM patterns").fetchall()
+        return {row[0] for row in rows}, {row[1] for row in rows}
+
+    def kept(self) -> set[str]:
+        """Return the ids of patterns that were proposed or have a specialist."""
+        rows = self._connection.execute(
+            "SELECT pattern_id FROM candidates UNION SELECT pattern_id FROM specialists"
+        )
+        return {row[0] for row in rows}
+
+    def is_merged(self, pattern_id: str) -> bool:
+        """Tell whether a pattern became part of another."""
+        row = self._connection.execute(
+            "SELECT 1 FROM merged_patterns WHERE pattern_id = ?", (pattern_id,)
+        ).fetchone()
+        return row is not None
+
+    def absorb(self, pattern_id: str, parts: Sequence[str]) -> None:
+        """Let a pattern take the place of others, with all that belongs to them now or later."""
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO merged_patterns (pattern_id, merged_into) VALUES (?, ?)",
+            [(part, pattern_id) for part in parts],
+        )
+        self.gather()
+
+    def gather(self) -> None:
+        """Move what still counts to a merged pattern to the one that took its place."""
+        while self._connection.execute(
+            """
+            UPDATE pattern_members SET pattern_id =
+                (SELECT merged_into FROM merged_patterns
+                 WHERE merged_patterns.pattern_id = pattern_members.pattern_id)
+            WHERE pattern_id IN (SELECT pattern_id FROM merged_patterns)
+            """
+        ).rowcount:
+            pass  # a pattern that was merged twice takes two rounds
+
     # --- members --------------------------------------------------------------------------
 
     def members(self, pattern_id: str) -> list[str]:
@@ -134,6 +176,25 @@ class PatternStore:
             (pattern_id,),
         )
         return [row[0] for row in rows]
+
+    def answered_here(self, pattern_id: str) -> set[str]:
+        """Return the members whose answer a specialist gave, and not the upstream.
+
+        Told by the ledger: the same session, and a time within the exchange's; Hermes rounds
+        the times of some platforms to seconds. Calls without Hermes' own name of the session
+        are told by the time alone.
+        """
+        rows = self._connection.execute(
+            """
+            SELECT exchange_id FROM pattern_members JOIN exchanges USING (exchange_id)
+            WHERE pattern_id = ? AND EXISTS
+                (SELECT 1 FROM ledger
+                 WHERE at BETWEEN asked_at - 2 AND answered_at + 2 AND route = 'specialist'
+                   AND (session = session_id OR session LIKE 'fp-%'))
+            """,
+            (pattern_id,),
+        )
+        return {row[0] for row in rows}
 
     def add_members(self, pattern_id: str, members: Iterable[tuple[str, float]]) -> None:
         """Put exchanges into a pattern, out of any other.

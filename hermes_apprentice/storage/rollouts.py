@@ -131,6 +131,34 @@ def tally(connection: sqlite3.Connection, slug: str, version: int) -> Tally:
     )
 
 
+def latest(connection: sqlite3.Connection, slug: str, version: int, limit: int) -> list[bool]:
+    """Return whether the latest comparable answers of a version were equal, newest first."""
+    rows = connection.execute(
+        """
+        SELECT agreed FROM comparisons
+        WHERE slug = ? AND version = ? AND answered AND agreed IS NOT NULL
+        ORDER BY comparison_id DESC LIMIT ?
+        """,
+        (slug, version, limit),
+    )
+    return [bool(row[0]) for row in rows]
+
+
+def last_asked(connection: sqlite3.Connection, slug: str) -> float | None:
+    """Return when a request last matched a specialist, Unix time; ``None`` if none ever did.
+
+    One that only runs beside another has comparisons, and no entry in the ledger.
+    """
+    row = connection.execute(
+        """
+        SELECT MAX(at) FROM (SELECT MAX(at) AS at FROM ledger WHERE slug = :slug
+                             UNION ALL SELECT MAX(at) FROM comparisons WHERE slug = :slug)
+        """,
+        {"slug": slug},
+    ).fetchone()
+    return None if row[0] is None else float(row[0])
+
+
 async def read_rollouts(database: AsyncDatabase) -> list[Rollout]:
     """Return every rollout, by slug, to the sidecar."""
     return [_rollout(row) for row in await database.read(_LIST)]

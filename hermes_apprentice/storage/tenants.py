@@ -267,6 +267,22 @@ def settle_owner(connection: sqlite3.Connection, pattern_id: str, slug: str) -> 
     return tenants[0]
 
 
+def owner_of(connection: sqlite3.Connection, slug: str) -> str | None:
+    """Return the tenant that a pattern belongs to; ``None`` is everybody."""
+    row = connection.execute("SELECT tenant FROM pattern_owners WHERE slug = ?", (slug,)).fetchone()
+    return str(row[0]) if row else None
+
+
+def pass_on(connection: sqlite3.Connection, slug: str, heir: str) -> None:
+    """Give ``heir`` to whomever ``slug`` belongs."""
+    connection.execute("DELETE FROM pattern_owners WHERE slug = ?", (heir,))
+    connection.execute(
+        "INSERT INTO pattern_owners (slug, tenant) "
+        "SELECT ?, tenant FROM pattern_owners WHERE slug = ?",
+        (heir, slug),
+    )
+
+
 def marker_of(database_path: Path) -> Path:
     """Return the file that says that requests need a key, whatever the database says."""
     return database_path.with_name("tenants.required")

@@ -8,7 +8,7 @@ how many more examples it would take. Knows nothing about files, models or the r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
@@ -27,6 +27,9 @@ LARGE_TEST = 50
 """From here on the test split is judged alone, and a point estimate below a limit is a no."""
 
 
+_ORDER = (Outcome.REJECTED, Outcome.INCONCLUSIVE, Outcome.PASSED)
+
+
 class Check(NamedTuple):
     """The result of one check."""
 
@@ -40,15 +43,8 @@ class Check(NamedTuple):
 def judge(evidence: Evidence, limits: GateSettings) -> Verdict:
     """Return the verdict: passed if every check passed, rejected if any was refuted."""
     checks = [check(evidence, limits) for check in _CHECKS]
-    outcomes = {check.outcome for check in checks}
-    if Outcome.REJECTED in outcomes:
-        outcome = Outcome.REJECTED
-    elif Outcome.INCONCLUSIVE in outcomes:
-        outcome = Outcome.INCONCLUSIVE
-    else:
-        outcome = Outcome.PASSED
-    order = [Outcome.REJECTED, Outcome.INCONCLUSIVE, Outcome.PASSED]
-    reasons = [check.reason for check in sorted(checks, key=lambda c: order.index(c.outcome))]
+    outcome = worst([check.outcome for check in checks])
+    reasons = [check.reason for check in sorted(checks, key=lambda c: _ORDER.index(c.outcome))]
     if outcome is Outcome.PASSED:
         reasons.insert(0, _summary(evidence))
     return Verdict(
@@ -57,6 +53,11 @@ def judge(evidence: Evidence, limits: GateSettings) -> Verdict:
         scores=evidence.scores,
         threshold=evidence.calibration.threshold,
     )
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """Return the outcome of several checks together: one refuted is enough."""
+    return min(outcomes, key=_ORDER.index)
 
 
 def _enough(evidence: Evidence, limits: GateSettings) -> Check:

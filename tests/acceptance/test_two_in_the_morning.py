@@ -29,6 +29,7 @@ from hermes_apprentice.domain.specialist import Stage, Step
 from hermes_apprentice.pipeline import Pipeline, open_pipeline
 from hermes_apprentice.router.server import running_sidecar
 from hermes_apprentice.settings import Settings, load_settings
+from hermes_apprentice.storage.corrections import Correction, read_corrections
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.rollouts import find_rollout
 
@@ -99,12 +100,13 @@ async def send_until_live(
     deadline = time.monotonic() + LIVE_WITHIN
     for start in range(0, len(items), BATCH):
         await send(url, items[start : start + BATCH], template)
-        before = stage_of(settings, slug)
+        # In a thread: the sidecar may hold the database, and it runs in this loop.
+        before = await asyncio.to_thread(stage_of, settings, slug)
         if before is Stage.LIVE:
             return
         assert time.monotonic() < deadline, f"{slug} is still in {before}"
         await asyncio.sleep(1.2)  # the sidecar looks at new evidence once a second
-    assert stage_of(settings, slug) is Stage.LIVE
+    assert await asyncio.to_thread(stage_of, settings, slug) is Stage.LIVE
 
 
 def entries(settings: Settings) -> list[dict[str, Any]]:
@@ -117,11 +119,27 @@ async def first_call_after(settings: Settings, sidecar: Any, known: int) -> dict
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         assert await sidecar.parts.recorder.write()
-        for entry in entries(settings)[known:]:
+        for entry in (await asyncio.to_thread(entries, settings))[known:]:
             if entry["call_kind"] == "first":
                 return entry
         await asyncio.sleep(0.2)
     raise AssertionError("the turn is not in the ledger")
+
+
+def corrections(settings: Settings) -> list[Correction]:
+    with Database(settings.database_path) as database:
+        return read_corrections(database)
+
+
+async def first_correction(settings: Settings) -> Correction:
+    """Wait until something that the user turned down was written."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        found = await asyncio.to_thread(corrections, settings)
+        if found:
+            return found[0]
+        await asyncio.sleep(0.2)
+    raise AssertionError("no correction was heard")
 
 
 async def test_a_pattern_is_approved_from_a_phone_and_then_answered_by_its_specialist(
@@ -187,6 +205,7 @@ async def test_a_pattern_is_approved_from_a_phone_and_then_answered_by_its_speci
                 template = upstream.template()
                 await send_until_live(settings, sidecar.url, tickets[:-20], slug, template)
                 await telegram.message(f"'{slug}' version 1 now answers 5% of its requests")
+                await telegram.message(f"'{slug}' version 1 now answers 15% of its requests, up")
                 await telegram.message(f"'{slug}' version 1 is live")
 
                 # A new conversation in the chat: the specialist answers it, no big model.
@@ -201,9 +220,17 @@ async def test_a_pattern_is_approved_from_a_phone_and_then_answered_by_its_speci
                 await telegram.say("/approve")
                 await telegram.message("Session reset")
                 assert await sidecar.parts.recorder.write()
-                asked, before = len(entries(settings)), len(telegram.sent)
+                asked, before = len(await asyncio.to_thread(entries, settings)), len(telegram.sent)
                 await telegram.say(sure.request)
                 await telegram.message(sure.answer, after=before)
                 turn = await first_call_after(settings, sidecar, asked)
                 assert (turn["route"], turn["slug"], turn["version"]) == ("specialist", slug, 1)
                 assert turn["saved"] > 0
+
+                # The operator turns an answer down, and the sidecar's database knows of whom.
+                before = len(telegram.sent)
+                await telegram.say("That's wrong.")
+                await telegram.message("The upstream has answered", after=before)
+                heard = await first_correction(settings)
+                assert (heard.kind, heard.slug, heard.version) == ("rejected", slug, 1)
+                assert heard.session_id == turn["session"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -59,12 +60,42 @@ def test_the_plugin_registers_what_hermes_offers() -> None:
         "/apprentice",
         "apprentice",
         "llm_request",
+        "post_llm_call",
         "pre_gateway_dispatch",
+        "pre_llm_call",
     ]
 
 
-def test_a_hermes_that_offers_nothing_is_left_alone() -> None:
-    assert plugin.register(object()) is None
+def test_a_hermes_that_offers_nothing_is_left_alone_and_the_command_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert plugin.register(object()) is None
+    assert len(caplog.records) == 6
+    assert all("the 'apprentice' command" in one.getMessage() for one in caplog.records)
+
+
+def test_what_a_hermes_refuses_costs_no_other_part(caplog: pytest.LogCaptureFixture) -> None:
+    class Later(Context):
+        """Calls things differently."""
+
+        def register_middleware(self, kind: str, callback: Any) -> None:
+            raise ValueError("unknown middleware kind")
+
+        def register_command(self, name: str, handler: Any) -> None:
+            raise AssertionError("not reached: description is not taken")
+
+    context = Later()
+    with caplog.at_level(logging.WARNING):
+        plugin.register(context)
+    assert sorted(context.seen) == [
+        "apprentice",
+        "post_llm_call",
+        "pre_gateway_dispatch",
+        "pre_llm_call",
+    ]
+    assert "ValueError: unknown middleware kind" in caplog.text
+    assert "register_command('apprentice') is not possible" in caplog.text
 
 
 def test_a_call_is_tagged_without_changing_the_original() -> None:

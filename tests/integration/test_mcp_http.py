@@ -20,6 +20,10 @@ from mcp.client.streamable_http import streamable_http_client
 
 from hermes_apprentice.interfaces.mcp_tools import TOOLS
 
+OTHER = os.environ.get("APPRENTICE_MCP_PYTHON", "")
+"""An interpreter with another MCP SDK, and with our dependencies."""
+
+ROOT = Path(__file__).resolve().parents[2]
 SESSIONS = 40
 HELLO = {
     "jsonrpc": "2.0",
@@ -34,12 +38,18 @@ HELLO = {
 HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, int]]:
+@pytest.fixture(params=[sys.executable, OTHER], ids=["this SDK", "another SDK"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, int]]:
     """The address and the process id of a running server."""
+    if not request.param:
+        pytest.skip("APPRENTICE_MCP_PYTHON names no interpreter")
     process = subprocess.Popen(
-        [sys.executable, "-m", "hermes_apprentice.interfaces.mcp_tools", "--http", "0"],
-        env={**os.environ, "APPRENTICE_HOME": str(tmp_path / "apprentice")},
+        [request.param, "-m", "hermes_apprentice.interfaces.mcp_tools", "--http", "0"],
+        env={
+            **os.environ,
+            "APPRENTICE_HOME": str(tmp_path / "apprentice"),
+            "PYTHONPATH": str(ROOT),
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -15,9 +15,11 @@ from mcp import ClientSession, McpError
 from mcp.shared.memory import create_connected_server_and_client_session
 
 from hermes_apprentice.domain.approval import ProposalState
+from hermes_apprentice.domain.exchange import Exchange
 from hermes_apprentice.domain.pattern import Candidate, CandidateState
 from hermes_apprentice.domain.routing import Rollout
-from hermes_apprentice.domain.specialist import Stage, Step
+from hermes_apprentice.domain.shape import Kind
+from hermes_apprentice.domain.specialist import Specialist, Stage, Step
 from hermes_apprentice.interfaces import background
 from hermes_apprentice.interfaces.mcp_acting import ACTING, plain
 from hermes_apprentice.interfaces.mcp_reading import READING
@@ -28,9 +30,14 @@ from hermes_apprentice.pipeline import open_pipeline
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.approvals import find_proposal, waiting_messages
 from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.exchanges import ExchangeStore, StoredExchange
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 from hermes_apprentice.storage.rollouts import find_rollout, save_rollout
-from hermes_apprentice.storage.specialists import find_specialist
+from hermes_apprentice.storage.specialists import (
+    find_specialist,
+    list_specialists,
+    save_specialist,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_TOKENS = 2_500
@@ -354,3 +361,106 @@ def test_what_acts_can_be_allowed_by_name() -> None:
 
     names = tuple(tool.name for tool in ACTING)
     assert McpSettings.model_validate({"allow_actions": names}).allow_actions == names
+
+
+# --- merging ------------------------------------------------------------------------------
+
+
+def two_specialists(settings: Settings, make_candidate: Callable[..., Candidate]) -> None:
+    """Two specialists in service whose answers have one shape, and requests to look at."""
+    rng = np.random.default_rng(2)
+    for number, handle in enumerate(("gc-0001", "gc-0002")):
+        candidate = make_candidate(handle, slug=f"tickets-{number}")
+        propose(settings, candidate, 1.0)
+        found = [
+            Exchange(
+                exchange_id=f"{handle}-{index}",
+                profile="default",
+                session_id=f"{handle}-{index}",
+                source="cli",
+                turn_index=0,
+                request=f"Which label has ticket {index} of queue {number}?",
+                answer=("bug", "billing")[index % 2],
+                model="m",
+                asked_at=1_000.0 + index,
+                answered_at=1_001.0 + index,
+                context_chars=0,
+                input_tokens=1,
+                output_tokens=1,
+                corrected=False,
+                ineligible=None,
+            )
+            for index in range(20)
+        ]
+        ids = [one.exchange_id for one in found]
+        vectors = np.ones((20, 4)) + 0.1 * rng.standard_normal((20, 4))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        with Database(settings.database_path) as database:
+            store = ExchangeStore(database)
+            records = [StoredExchange(exchange=one, user_row=1, answer_row=2) for one in found]
+            store.upsert(records, 1.0)
+            store.save_embeddings("e", ids, vectors.astype(np.float32))
+            with database.transaction() as connection:
+                PatternStore(connection).add_members(
+                    candidate.pattern.pattern_id, [(name, 0.9) for name in ids]
+                )
+                save_specialist(
+                    connection,
+                    Specialist(
+                        slug=candidate.pattern.slug,
+                        pattern_id=candidate.pattern.pattern_id,
+                        candidate_id=handle,
+                        kind=Kind.CLASSIFIER,
+                        step=Step.REGISTERED,
+                        reason="",
+                        run_id=f"run-{number}",
+                        version=3,
+                        updated_at=1.0,
+                    ),
+                )
+        serve(settings, candidate.pattern.slug)
+
+
+async def test_a_merge_is_only_asked_for_with_evidence(
+    placed: Settings, make_candidate: Callable[..., Candidate]
+) -> None:
+    two_specialists(placed, make_candidate)
+    answer = await call("propose_merge", first="tickets-0", second="tickets-1")
+    assert answer["status"] == "asked"
+    assert answer["shapes_are_compatible"] is True
+    handle = answer["tell_the_user"].rpartition(" ")[2]
+    text = messages(placed)[-1]
+    assert text.endswith(f"Reply: merge {handle} · reject {handle} · details {handle}")
+    with Database(placed.database_path) as database, database.transaction() as connection:
+        assert len(list_specialists(connection)) == 2
+    assert f"{handle} asks that already" in await refusal(
+        "propose_merge", first="tickets-1", second="tickets-0"
+    )
+    with Database(placed.database_path) as database:
+        open_pipeline(placed, database).reply(f"reject {handle}")
+    assert "The operator rejected" in await refusal(
+        "propose_merge", first="tickets-0", second="tickets-1"
+    )
+    assert "There is no specialist 'x'" in await refusal(
+        "propose_merge", first="x", second="tickets-1"
+    )
+
+
+async def test_a_merge_that_is_allowed_begins_at_once(
+    placed: Settings, make_candidate: Callable[..., Candidate]
+) -> None:
+    import fcntl
+
+    two_specialists(placed, make_candidate)
+    (placed.home / "settings.toml").write_text(
+        '[mcp]\nallow_actions = ["propose_merge"]\n'
+        f'[models]\nembedder = "all-MiniLM-L6-v2"\nfolder = "{placed.models_dir}"\n'
+    )
+    answer = await call("propose_merge", first="tickets-0", second="tickets-1")
+    assert (answer["status"], answer["training"]) == ("done", "started")
+    with (placed.home / "locks" / "background-tick.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the child has ended
+    assert stage_of(placed, "tickets-0") is Stage.LIVE
+    with Database(placed.database_path) as database, database.transaction() as connection:
+        (merged,) = [one for one in list_specialists(connection) if one.version is None]
+    assert merged.step is Step.FAILED, "the child has looked, and the parents were never signed"

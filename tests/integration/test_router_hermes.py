@@ -19,11 +19,14 @@ from hermes_apprentice.domain.routing import CallKind, Rollout
 from hermes_apprentice.domain.shape import Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.domain.tenant import Limits
+from hermes_apprentice.pipeline import open_pipeline
 from hermes_apprentice.router.calls import read_call
 from hermes_apprentice.router.server import running_sidecar
 from hermes_apprentice.router.specialists import Loaded
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
+from hermes_apprentice.storage.corrections import digest_of, read_corrections
 from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.rollouts import save_rollout
 from hermes_apprentice.storage.tenants import TenantStore
 from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource
@@ -92,18 +95,18 @@ async def upstream() -> AsyncIterator[tuple[str, StreamingUpstream]]:
     await runner.cleanup()
 
 
-async def hermes(home: Path, text: str, **variables: str) -> str:
-    """Run ``hermes -z`` and return what it prints."""
+async def hermes(home: Path, *arguments: str, **variables: str) -> str:
+    """Run ``hermes`` and return what it prints."""
     environment = {
         **{key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")},
         "HERMES_HOME": str(home),
         "HOME": str(home.parent),
+        "APPRENTICE_HOME": str(home.parent / "apprentice"),
         **variables,
     }
     process = await asyncio.create_subprocess_exec(
         HERMES,
-        "-z",
-        text,
+        *arguments,
         env=environment,
         cwd=home.parent,
         stdin=asyncio.subprocess.DEVNULL,
@@ -119,8 +122,10 @@ async def hermes(home: Path, text: str, **variables: str) -> str:
     return out.decode()
 
 
-def placed_behind(settings: Settings, url: str) -> tuple[Settings, FakeRuntime, FakeSource]:
-    """Settings in front of the fake upstream, and one live specialist."""
+def with_a_live_specialist(
+    settings: Settings, url: str
+) -> tuple[Settings, FakeSource, FakeRuntime]:
+    """Settings for an upstream, and a specialist that answers one request."""
     placed = settings.model_copy(
         update={
             "upstream": UpstreamSettings(base_url=url, model="fake-big", api_key_env=""),
@@ -141,7 +146,8 @@ def placed_behind(settings: Settings, url: str) -> tuple[Settings, FakeRuntime, 
     )
     with Database(placed.database_path) as database, database.transaction() as connection:
         save_rollout(connection, rollout, 1.0)
-    return placed, runtime, FakeSource(FakeMatcher({ASKED: "label-ticket"}), loaded)
+    source = FakeSource(FakeMatcher({ASKED: "label-ticket"}), loaded)
+    return placed, source, runtime
 
 
 @pytest.mark.parametrize("plugins", ["", "apprentice"], ids=["without plugin", "with plugin"])
@@ -149,14 +155,14 @@ async def test_hermes_gets_streamed_answers_of_a_specialist_and_of_the_upstream(
     settings: Settings, upstream: tuple[str, StreamingUpstream], plugins: str
 ) -> None:
     url, answers = upstream
-    placed, runtime, source = placed_behind(settings, url)
+    placed, source, runtime = with_a_live_specialist(settings, url)
     home = placed.hermes_home
     home.mkdir(parents=True)
     async with running_sidecar(placed, source=source) as running:
         config = CONFIG.format(url=running.url, plugins=plugins)
         (home / "config.yaml").write_text(config, encoding="utf-8")
-        answered = await hermes(home, ASKED)
-        passed = await hermes(home, OTHER)
+        answered = await hermes(home, "-z", ASKED)
+        passed = await hermes(home, "-z", OTHER)
         assert await running.parts.recorder.write()
     assert "billing" in answered
     assert "Lighthouses are tall." in passed
@@ -195,7 +201,7 @@ async def test_hermes_comes_in_with_a_tenants_key_from_its_environment(
         config = CONFIG.format(url=running.url, plugins="apprentice")
         config = config.replace("api_key: sk-invented", "key_env: APPRENTICE_TENANT_KEY")
         (home / "config.yaml").write_text(config, encoding="utf-8")
-        assert "Lighthouses are tall." in await hermes(home, OTHER, APPRENTICE_TENANT_KEY=key)
+        assert "Lighthouses are tall." in await hermes(home, "-z", OTHER, APPRENTICE_TENANT_KEY=key)
         assert await running.parts.recorder.write()
         assert not running.parts.metrics.refused
     assert len(answers.bodies) == 1
@@ -209,7 +215,7 @@ async def test_the_gateway_gets_streamed_answers_of_a_specialist_and_of_the_upst
 ) -> None:
     pytest.importorskip("telegram", reason="hermes-agent[messaging] is not installed")
     url, answers = upstream
-    placed, runtime, source = placed_behind(settings, url)
+    placed, source, runtime = with_a_live_specialist(settings, url)
     telegram = stage.FakeTelegram()
     async with (
         running_sidecar(placed, source=source) as running,
@@ -231,3 +237,28 @@ async def test_the_gateway_gets_streamed_answers_of_a_specialist_and_of_the_upst
         ("specialist", False),
         ("upstream", False),
     ]
+
+
+async def test_a_specialist_hears_that_its_answer_was_turned_down(
+    settings: Settings, upstream: tuple[str, StreamingUpstream]
+) -> None:
+    placed, source, _ = with_a_live_specialist(settings, upstream[0])
+    home = placed.hermes_home
+    home.mkdir(parents=True)
+    async with running_sidecar(placed, source=source) as running:
+        config = CONFIG.format(url=running.url, plugins="apprentice")
+        (home / "config.yaml").write_text(config, encoding="utf-8")
+        assert "billing" in await hermes(home, "chat", "-Q", "-q", ASKED)
+        assert await running.parts.recorder.write()
+        # Another process goes on with the session, and is told that this was wrong.
+        await hermes(home, "chat", "-Q", "--continue", "-q", "That's wrong, it is a bug.")
+    with Database(placed.database_path) as database:
+        (heard,) = read_corrections(database)
+        (first, *_) = database.read("SELECT session, at FROM ledger ORDER BY entry_id")
+        assert (heard.kind, heard.slug, heard.version) == ("rejected", "label-ticket", 4)
+        assert heard.session_id == first["session"]
+        assert abs(heard.asked_at - first["at"]) < 30
+        assert heard.request_digest == digest_of(ASKED)
+        open_pipeline(placed, database).observe()
+        told = {one.request: one.corrected for one in ExchangeStore(database).iterate()}
+    assert told[ASKED] is True

@@ -1276,3 +1276,90 @@ async def test_a_reload_brings_a_change_at_once(configured: Settings, upstream: 
             assert (await response.json())["loaded"] == []
         async with posted(running.url, body()) as (response, _):
             assert response.headers["x-apprentice-route"] == "upstream"
+
+
+# --- merged specialists -------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def merging(
+    settings: Settings, parent: Stage, heir: Stage, *, share: float = 0.0, sure: bool = True
+) -> AsyncIterator[Sidecar]:
+    """A sidecar with a parent that answers right, and a merged specialist that does not."""
+    answers = FakeRuntime({ASKED: "bug"} if sure else {})
+    loaded = (
+        Loaded(slug="label-ticket", version=1, shape=SHAPE, runtime=answers),
+        Loaded(
+            slug="whole",
+            version=1,
+            shape=SHAPE,
+            runtime=FakeRuntime({ASKED: "billing"}),
+            parents=("label-ticket", "other"),
+        ),
+    )
+    with Database(settings.database_path) as database, database.transaction() as connection:
+        for one, stage in zip(loaded, (parent, heir), strict=True):
+            rollout = Rollout(
+                slug=one.slug,
+                version=1,
+                stage=stage,
+                share=1.0 if stage is Stage.LIVE else share,
+                held=True,
+                step_started_at=time.time(),
+                reason="",
+            )
+            save_rollout(connection, rollout, 1.0)
+    source = FakeSource(FakeMatcher({ASKED: "label-ticket"}), *loaded)
+    async with running_sidecar(settings, source=source, price_of=lambda model: PRICE) as found:
+        yield found
+
+
+def with_rollout(settings: Settings, **changes: Any) -> Settings:
+    return settings.model_copy(update={"rollout": settings.rollout.model_copy(update=changes)})
+
+
+async def test_a_merged_specialist_is_compared_where_its_live_parent_is_audited(
+    configured: Settings, upstream: Upstream
+) -> None:
+    settings = with_rollout(configured, audit_share=0.0, proving_share=1.0)
+    async with merging(settings, Stage.LIVE, Stage.SHADOW) as running:
+        async with posted(running.url, body()) as (response, payload):
+            assert response.headers["x-apprentice-specialist"] == "label-ticket"
+            assert b"bug" in payload
+        rows = await comparisons(running, settings)
+    found = {(row["slug"], row["origin"], row["agreed"]) for row in rows}
+    assert found == {("label-ticket", "audit", 1), ("whole", "shadow", 0)}
+
+
+async def test_without_a_merge_no_more_is_audited_than_is_set(
+    configured: Settings, upstream: Upstream
+) -> None:
+    settings = with_rollout(configured, audit_share=0.0, proving_share=1.0)
+    async with merging(settings, Stage.LIVE, Stage.QUARANTINED) as running:
+        async with posted(running.url, body()):
+            pass
+        assert await comparisons(running, settings) == []
+
+
+async def test_a_merged_specialist_is_compared_for_free_where_the_upstream_answers(
+    configured: Settings, upstream: Upstream
+) -> None:
+    async with merging(configured, Stage.LIVE, Stage.SHADOW, sure=False) as running:
+        async with posted(running.url, body()) as (response, _):
+            assert response.headers["x-apprentice-route"] == "fallback"
+        rows = await comparisons(running, configured)
+    assert {(row["slug"], row["answered"], row["agreed"]) for row in rows} == {
+        ("label-ticket", 0, None),
+        ("whole", 1, 0),
+    }
+
+
+async def test_a_live_merged_specialist_answers_what_matches_a_parent(
+    configured: Settings, upstream: Upstream
+) -> None:
+    settings = with_rollout(configured, audit_share=0.0)
+    async with merging(settings, Stage.LIVE, Stage.LIVE) as running:
+        async with posted(running.url, body()) as (response, payload):
+            assert response.headers["x-apprentice-specialist"] == "whole"
+            assert b"billing" in payload
+    assert upstream.requests == []

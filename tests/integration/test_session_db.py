@@ -913,3 +913,38 @@ def test_profiles_with_the_same_sessions_do_not_mix(home: Home, tmp_path: Path) 
     assert len(home.exchanges()) == 1
     assert home.store.counts("work").total == 0
     assert home.poll().deleted == 0
+
+
+CAN_MOUNT = subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+READ_ONLY = """
+import sys
+from pathlib import Path
+from hermes_apprentice.observer.session_db import SessionReader
+path = Path(sys.argv[1])
+try:
+    (path.parent / "x").touch()
+except OSError:
+    with SessionReader(path) as reader:
+        print(reader.session_tally()[0], reader.last_row())
+"""
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="no mount namespaces here")
+@pytest.mark.parametrize("running", [True, False])
+def test_a_home_that_is_mounted_read_only_is_read_whether_hermes_runs_or_not(
+    home: Home, running: bool
+) -> None:
+    home.turn(home.session("one"), "label this: it crashes", "bug")
+    if not running:
+        home.hermes.close()
+    assert home.state_db.with_name("state.db-wal").exists() == running
+    mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    command = ["unshare", "-rm", "sh", "-c", mount, str(home.state_db.parent)]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", READ_ONLY, str(home.state_db)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split() == ["1", "2"], done.stderr

@@ -179,7 +179,7 @@ def test_after_hermes_rewrote_its_configuration_only_ours_is_removed(place: Plac
     assert env.read_text() == "OTHER=1\n"
 
 
-@pytest.mark.parametrize(("answers", "agreed"), [("7\ny\n", True), ("7\nn\n", False)])
+@pytest.mark.parametrize(("answers", "agreed"), [("7\n\ny\n", True), ("7\n\nn\n", False)])
 def test_in_a_terminal_it_asks_for_the_budget_and_before_it_changes_anything(
     place: Place, answers: str, agreed: bool
 ) -> None:
@@ -209,6 +209,7 @@ def test_in_a_terminal_it_asks_for_the_budget_and_before_it_changes_anything(
     assert settings.exists() == agreed
     if agreed:
         assert "monthly_dollars = 7" in settings.read_text()
+        assert 'base_model = "Qwen/Qwen2.5-1.5B-Instruct"' in settings.read_text()
 
 
 SYSTEMCTL = """\
@@ -338,7 +339,7 @@ async def test_installed_used_through_the_sidecar_and_taken_out_again(
         assert upstream.calls["other"] >= 1, done.stdout
         checked = await asyncio.to_thread(place.run, "apprentice", "doctor", "--json")
         broken = [item for item in json.loads(checked.stdout) if not item["ok"]]
-        assert {item["check"] for item in broken} <= {"training environment", "prices"}
+        assert {item["check"] for item in broken} <= {"training environment", "prices", "budget"}
     finally:
         sidecar.terminate()
         await asyncio.wait_for(sidecar.wait(), 30)
@@ -377,7 +378,7 @@ def test_a_hermes_in_an_environment_of_its_own_gets_everything_but_the_plugin(
         "APPRENTICE_HOME": str(place.apprentice),
     }
 
-    def run(*command: str | Path) -> str:
+    def run(*command: str | Path, ok: bool = True) -> str:
         done = subprocess.run(
             command,
             env=environment,
@@ -387,7 +388,7 @@ def test_a_hermes_in_an_environment_of_its_own_gets_everything_but_the_plugin(
             timeout=240,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert (done.returncode == 0) == ok, done.stdout + done.stderr
         return done.stdout
 
     apprentice = (ours, "-m", "hermes_apprentice.interfaces.cli.main")
@@ -399,6 +400,16 @@ def test_a_hermes_in_an_environment_of_its_own_gets_everything_but_the_plugin(
     assert config["mcp_servers"]["apprentice"]["command"] == str(ours)
     assert "succeeded" in run(hermes, "cron", "run", "apprentice-tick")
     assert "Tools discovered" in run(hermes, "mcp", "test", "apprentice")
+    # Enabled by hand all the same, it cannot load, and the doctor says what to install where.
+    place.config.write_text(place.config.read_text() + "plugins: {enabled: [apprentice]}\n")
+    checked = json.loads(run(*apprentice, "doctor", "--json", ok=False))
+    plugin = next(one for one in checked if one["check"] == "plugin")
+    assert (plugin["ok"], plugin["advice"]) == (
+        False,
+        f"{theirs} -m pip install hermes-apprentice",
+    )
+    text = place.config.read_text().removesuffix("plugins: {enabled: [apprentice]}\n")
+    place.config.write_text(text)
     run(*apprentice, "uninstall", "--apply", "--non-interactive")
     assert place.config.read_bytes() == place.text
 
@@ -460,3 +471,32 @@ def test_doctor_follows_every_link(place: Place) -> None:
     place.run("apprentice", "setup", "--apply", "--non-interactive")
     found = json.loads(place.run("apprentice", "doctor", "--json", ok=False).stdout)
     assert next(item for item in found if item["check"] == "jobs")["ok"]
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0,
+    reason="no mount namespaces here",
+)
+def test_a_home_of_hermes_that_cannot_be_written_is_named_before_anything_is_changed(
+    place: Place,
+) -> None:
+    mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    command = (BIN / "apprentice", "setup", "--apply", "--non-interactive")
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", mount, place.hermes, *command],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(place.folder),
+            "HERMES_HOME": str(place.hermes),
+            "APPRENTICE_HOME": str(place.apprentice),
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"{place.hermes} cannot be written" in done.stderr
+    assert "Nothing was changed" in done.stderr
+    assert [path.name for path in place.apprentice.iterdir()] == ["models"]

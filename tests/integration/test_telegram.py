@@ -15,8 +15,10 @@ import pytest
 import pytest_asyncio
 
 from hermes_apprentice.approvals import desk
+from hermes_apprentice.approvals.changes import merge_question
 from hermes_apprentice.approvals.outbox import SENT_AGAIN, deliver
 from hermes_apprentice.domain.approval import Proposal, ProposalState
+from hermes_apprentice.domain.merge import Merge, MergeState, Parent
 from hermes_apprentice.domain.pattern import Candidate
 from hermes_apprentice.settings import ApprovalSettings
 from hermes_apprentice.storage.approvals import (
@@ -26,7 +28,9 @@ from hermes_apprentice.storage.approvals import (
     open_proposals,
     waiting_messages,
 )
+from hermes_apprentice.storage.corrections import digest_of, read_corrections
 from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.merges import save_merge
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 
 pytest.importorskip("telegram", reason="hermes-agent[messaging] is not installed")
@@ -68,6 +72,30 @@ class Scene:
                 )
                 store.add_candidate(candidate)
             return desk.propose(connection, candidate, ApprovalSettings(deciders=DECIDERS), now)
+
+    def ask_to_merge(self, left: Candidate, right: Candidate) -> Proposal:
+        """Propose a merge as an agent's tool does."""
+        now = time.time()
+        merge = Merge(
+            merge_id="mp-0b01",
+            left=Parent(
+                slug="left", version=1, pattern=left.pattern, compared=9, agreed=9, fit=1.0
+            ),
+            right=Parent(
+                slug="right", version=1, pattern=right.pattern, compared=9, agreed=9, fit=1.0
+            ),
+            pattern=left.pattern,
+            cosine=0.8,
+            alike=True,
+            asked_by="agent",
+            state=MergeState.PROPOSED,
+            updated_at=now,
+        )
+        settings = ApprovalSettings(deciders=DECIDERS)
+        with Database(self.path) as database, database.transaction() as connection:
+            save_merge(connection, merge)
+            text = merge_question(merge)
+            return desk.ask(connection, merge.merge_id, "pt-1", text, settings, now)
 
     def proposal(self, handle: str) -> Proposal:
         with Database(self.path) as database, database.transaction() as connection:
@@ -155,6 +183,22 @@ async def test_a_question_arrives_with_buttons_and_train_is_pressed(
     await scene.telegram.toast("gc-0a01 is accepted by telegram:4711")
     await scene.telegram.edit()
     assert scene.decision("gc-0a01") == (ProposalState.ACCEPTED, "telegram:4711")
+
+
+async def test_a_merge_has_buttons_of_its_own(scene: Scene, make_candidate: Make) -> None:
+    asked = scene.ask_to_merge(make_candidate("gc-0b01"), make_candidate("gc-0b02"))
+    message = await scene.telegram.message("mp-0b01")
+    assert message["text"] == asked.shown
+    assert message["buttons"] == {
+        "Merge": f"apprentice:{asked.nonce}:m",
+        "Reject": f"apprentice:{asked.nonce}:r",
+        "Details": f"apprentice:{asked.nonce}:d",
+    }
+    await scene.telegram.press(message["buttons"]["Details"], message)
+    await scene.telegram.message("The same task by the detector's rule")
+    await scene.telegram.press(message["buttons"]["Reject"], message)
+    await scene.telegram.toast("mp-0b01 is rejected by telegram:4711")
+    assert scene.decision("mp-0b01") == (ProposalState.DECLINED, "telegram:4711")
 
 
 async def test_a_reply_is_answered_while_a_turn_runs_and_does_not_interrupt_it(
@@ -263,6 +307,25 @@ async def test_ordinary_messages_reach_the_agent(scene: Scene) -> None:
     assert any(text.endswith("details") for text in scene.upstream.asked)
 
 
+async def test_what_the_operator_takes_back_is_heard(scene: Scene) -> None:
+    asked = "Which of these two tickets is about a refund?"
+    before = len(scene.telegram.sent)
+    await scene.telegram.say(asked)
+    await scene.telegram.message("The upstream has answered", after=before)
+    await scene.telegram.say("/undo")
+    await scene.telegram.message("Confirm /undo", after=before)
+    await scene.telegram.say("/approve")
+    await scene.telegram.message(
+        "Which of these two tickets", after=before
+    )  # Hermes gives it back for another try
+    before = len(scene.telegram.sent)
+    await scene.telegram.say("Tell me about lighthouses.")
+    await scene.telegram.message("The upstream has answered", after=before)
+    with Database(scene.path) as database:
+        heard = [(one.kind, one.request_digest, one.slug) for one in read_corrections(database)]
+    assert heard == [("taken_back", digest_of(asked), None)]
+
+
 async def test_a_rate_limit_is_waited_for_and_the_order_kept(scene: Scene) -> None:
     scene.telegram.rate_limits.append(1)
     before = len(scene.telegram.sent)
@@ -290,7 +353,9 @@ async def test_commands_show_and_decide(scene: Scene, make_candidate: Make) -> N
     await scene.telegram.say("/apprentice@invented_bot candidates")
     await scene.telegram.message("gc-0a10 (open) ticket, label: 42 requests", after=before)
     await scene.telegram.say("/apprentice help")
-    await scene.telegram.message("Commands: candidates, specialists, help.", after=before)
+    await scene.telegram.message("Commands: candidates, specialists, week, help.", after=before)
+    await scene.telegram.say("/apprentice week")
+    await scene.telegram.message("- Waiting for your decision: ", after=before)
     await scene.telegram.say("/apprentice skip gc-0a10")
     await scene.telegram.message("gc-0a10 is skipped by telegram:4711", after=before)
     assert scene.decision("gc-0a10") == (ProposalState.DECLINED, "telegram:4711")
@@ -359,3 +424,53 @@ async def test_without_a_list_of_deciders_nobody_decides_from_a_phone(
             await telegram.say("train gc-0b01")
             await telegram.message('add "telegram:4711" to approvals.deciders')
     assert scene.decision("gc-0b01") == (ProposalState.OPEN, None)
+
+
+LATER_HERMES = """
+def register(ctx):
+    from gateway.platforms.base import BasePlatformAdapter
+
+    present = BasePlatformAdapter.__getattribute__
+
+    def without(self, name):
+        if name == "_is_callback_user_authorized":
+            raise AttributeError(name)
+        return present(self, name)
+
+    BasePlatformAdapter.__getattribute__ = without
+"""
+"""A plugin that makes this Hermes one whose Telegram connection we do not know."""
+
+
+async def test_a_telegram_connection_that_we_do_not_know_gets_texts_only_and_says_so(
+    stage: ModuleType, tmp_path: Path, make_candidate: Make
+) -> None:
+    home = tmp_path / "apprentice"
+    home.mkdir()
+    (home / "settings.toml").write_text('[approvals]\ndeciders = ["telegram:4711"]\n')
+    folder = tmp_path / "hermes" / "plugins" / "later"
+    folder.mkdir(parents=True)
+    (folder / "plugin.yaml").write_text("name: later\nversion: 1.0.0\ndescription: a test\n")
+    (folder / "__init__.py").write_text(LATER_HERMES)
+    telegram, upstream = stage.FakeTelegram(), stage.FakeUpstream()
+    scene = Scene(telegram, upstream, home)
+    scene.ask(make_candidate("gc-0b02"))
+    async with (
+        stage.serving("/bot{token}/{method}", telegram.handle) as api,
+        stage.serving("/v1/chat/completions", upstream.handle) as model,
+    ):
+        config = stage.CONFIG.format(model="big", upstream=f"{model}/v1", telegram=api)
+        config = config.replace("[apprentice]", "[apprentice, later]")
+        async with stage.gateway(tmp_path / "hermes", home, telegram, config):
+            question = await telegram.message("Reply: train gc-0b02")
+            assert question["buttons"] == {}
+            await telegram.say("Do something SLOW for me, please.")
+            await asyncio.wait_for(upstream.slow_began.wait(), stage.PATIENCE)
+            await telegram.say("skip gc-0b02")
+            await telegram.message("0b02 is skipped by telegram:4711")  # by Hermes, with escapes
+            upstream.release.set()
+            await telegram.message("The upstream has answered")
+    assert scene.decision("gc-0b02") == (ProposalState.DECLINED, "telegram:4711")
+    logs = [path.read_text() for path in (tmp_path / "hermes" / "logs").glob("*.log")]
+    said = "this Hermes' Telegram connection is unknown"
+    assert max(log.count(said) for log in logs) == 1

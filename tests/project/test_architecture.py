@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,18 @@ def test_importing_the_plugin_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for heavy in ("numpy", "onnxruntime", "pydantic", "aiohttp", "httpx", "typer", "torch"):
         assert f"'{heavy}'" not in done.stdout
+
+
+def test_what_is_private_to_hermes_is_only_asked_for_with_a_fallback() -> None:
+    for path in sorted((ROOT / "hermes_apprentice" / "plugin").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Attribute) or not node.attr.startswith("_"):
+                continue
+            ours = isinstance(node.value, ast.Name) and node.value.id == "self"
+            named_tuple = node.attr == "_replace"
+            assert ours or named_tuple or node.attr.endswith("__"), (
+                f"{path.name}:{node.lineno} {node.attr}"
+            )
 
 
 def test_the_base_install_needs_no_torch() -> None:

@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
-from hermes_apprentice.doctor import Finding, examine
+from hermes_apprentice.doctor import Finding, _disk, examine
 from hermes_apprentice.domain.exchange import Exchange
 from hermes_apprentice.domain.tenant import Limits
 from hermes_apprentice.errors import ConfigError
-from hermes_apprentice.settings import Settings, UpstreamSettings
+from hermes_apprentice.settings import BudgetSettings, ModelSettings, Settings, UpstreamSettings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchange_records import StoredExchange
 from hermes_apprentice.storage.exchanges import ExchangeStore
@@ -121,6 +122,25 @@ def test_a_clock_that_is_off_is_seen(
     endpoint.offset = offset
     findings = examine(upstream(settings, endpoint.url, ""))
     assert sum(item.check == "clock" and not item.ok for item in findings) == wrong
+
+
+def test_a_missing_embedder_an_unset_budget_and_missing_sessions_are_seen(
+    settings: Settings, tmp_path: Path
+) -> None:
+    empty = settings.model_copy(update={"models": ModelSettings(folder=tmp_path / "none")})
+    findings = examine(upstream(empty, "http://127.0.0.1:9/v1", ""))
+    assert found(findings, "embedder").advice == "apprentice models pull"
+    assert "monthly_dollars" in found(findings, "budget").advice
+    assert found(findings, "budget").optional
+    assert "HERMES_HOME" in found(findings, "sessions").found
+    assert found(findings, "sidecar").advice == "apprentice serve"
+    rich = settings.model_copy(update={"budget": BudgetSettings(monthly_dollars=5)})
+    assert found(examine(upstream(rich, "http://127.0.0.1:9/v1", "")), "budget").ok
+
+
+def test_a_disk_that_is_full_is_seen(settings: Settings) -> None:
+    finding = next(_disk(settings, least=10**18))
+    assert (finding.ok, finding.advice) == (False, "free some space")
 
 
 def test_requests_from_the_future_mean_that_the_clock_is_behind(

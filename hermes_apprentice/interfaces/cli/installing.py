@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import difflib
 import re
+import secrets
 import sys
 from pathlib import Path
 
 import typer
+from pydantic import SecretStr
 
+from hermes_apprentice.domain.tenant import new_key
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.interfaces.install.carrying_out import carry_out, take_out
 from hermes_apprentice.interfaces.install.machine import examine_machine, find_hermes
+from hermes_apprentice.interfaces.install.placement import Isolation
 from hermes_apprentice.interfaces.install.plan import FileChange, Plan, original_text
 from hermes_apprentice.interfaces.install.receipt import read_receipts
 from hermes_apprentice.interfaces.install.scheduler import wanted_jobs
 from hermes_apprentice.interfaces.install.setting_up import plan_removal, plan_setup
+from hermes_apprentice.interfaces.install.settings_file import BASE_MODELS
 from hermes_apprentice.interfaces.install.survey import (
     survey_own,
     survey_profile,
@@ -24,13 +29,19 @@ from hermes_apprentice.interfaces.install.survey import (
 from hermes_apprentice.interfaces.install.upstream import provider_name
 from hermes_apprentice.interfaces.install.wishes import HermesFacts, Machine, Wishes
 from hermes_apprentice.interfaces.install.yaml_text import read_yaml
-from hermes_apprentice.settings import Settings, child_environment, load_settings
+from hermes_apprentice.settings import (
+    IsolationSettings,
+    Settings,
+    child_environment,
+    load_settings,
+)
 
 _SECRET = re.compile(
     r"""((?:key|token|secret|password|authorization|cookie)["']?\s*[:=]\s*)"""
     r"""("[^"]*"|'[^']*'|(?:\w+\s+)?[^\s,}]+)""",
     re.IGNORECASE,
 )
+_OUR_KEY = re.compile(r"ap-[0-9a-f]{10}-[0-9a-f]{64}")
 _SHOWN = ("unused", '""', "''", "null")
 
 Apply = typer.Option(False, "--apply", help="Do it; without this, only show what would change.")
@@ -53,6 +64,15 @@ def setup(
         None, help="The real endpoint, instead of the one that Hermes uses today."
     ),
     key_env: str | None = typer.Option(None, help="The variable that holds its key."),
+    base_model: str | None = typer.Option(
+        None, help="The model that generators start from, such as Qwen/Qwen2.5-1.5B-Instruct."
+    ),
+    isolation: Isolation | None = typer.Option(
+        None, help="Where Apprentice runs: beside Hermes, in a container, or in a microVM."
+    ),
+    sidecar_url: str | None = typer.Option(
+        None, help="Where Hermes reaches the sidecar, if it is not where the profile says."
+    ),
     with_training: bool = typer.Option(
         False, "--with-training", help="Make the training environment as well (torch)."
     ),
@@ -61,22 +81,30 @@ def setup(
     ),
 ) -> None:
     """Put Apprentice into Hermes; shows what would change unless --apply is given."""
-    settings = _settings(hermes_home)
+    settings = _isolated(_settings(hermes_home), isolation, sidecar_url)
     asks = apply and not non_interactive and sys.stdin.isatty()
-    if asks and budget is None and not (settings.home / "settings.toml").exists():
-        budget = typer.prompt(
-            "Most that may be spent on training in a month, in dollars", default=0.0, type=float
-        )
+    if asks and not (settings.home / "settings.toml").exists():
+        if budget is None:
+            budget = typer.prompt(
+                "Most that may be spent on training in a month, in dollars", default=0.0, type=float
+            )
+        if base_model is None:
+            typer.echo(f"Models that generators can start from: {', '.join(BASE_MODELS)}")
+            base_model = typer.prompt("Base model", default=settings.trainer.base_model)
     wishes = Wishes(
         profiles=tuple(dict.fromkeys(profile)),
         model=model,
         upstream_url=upstream_url,
         key_env=key_env,
         budget=budget,
+        base_model=base_model,
+        new_key=SecretStr(new_key(secrets.token_bytes).text),
         with_training=with_training,
         service=service,
     )
-    machine = examine_machine(settings.home)
+    machine = examine_machine(settings.home, settings.isolation.docker_host)
+    if settings.isolation.profile == Isolation.DOCKER.value:
+        settings = _isolated(settings, docker_host=machine.docker_host)
     states = survey_profiles(settings, wishes.profiles)
     homes = {str(state.home) for state in states}
     having = [one.home for one in read_receipts(settings.home) if one.jobs]
@@ -132,6 +160,21 @@ def _settings(hermes_home: Path | None) -> Settings:
     )
 
 
+def _isolated(
+    settings: Settings,
+    isolation: Isolation | None = None,
+    sidecar_url: str | None = None,
+    docker_host: str | None = None,
+) -> Settings:
+    """Return the settings with what was asked for about isolation; another profile starts anew."""
+    present = settings.isolation
+    if isolation is not None and isolation.value != present.profile:
+        present = IsolationSettings(profile=isolation.value)
+    wanted = {"sidecar_url": sidecar_url, "docker_host": docker_host}
+    changes = {name: value for name, value in wanted.items() if value is not None}
+    return settings.model_copy(update={"isolation": present.model_copy(update=changes)})
+
+
 def _finish(
     plan: Plan, name: str, settings: Settings, command: Path | None, apply: bool, asks: bool
 ) -> None:
@@ -170,8 +213,14 @@ def _found(settings: Settings, hermes: HermesFacts, machine: Machine) -> str:
             f"GPU         {gpus}",
             f"KVM         {'yes' if machine.kvm else 'no'}",
             f"Docker      {machine.docker or 'no'}",
+            f"Isolation   {_where(settings, machine)}",
         )
     )
+
+
+def _where(settings: Settings, machine: Machine) -> str:
+    inside = "; Hermes runs in a container" if machine.contained else ""
+    return settings.isolation.profile + inside
 
 
 def _shown(plan: Plan) -> str:
@@ -206,7 +255,11 @@ def _difference(change: FileChange) -> str:
 
 def _lines(data: bytes | None) -> list[str]:
     text = (data or b"").decode("utf-8", errors="replace")
-    return [_SECRET.sub(_hidden, line) for line in text.splitlines(keepends=True)]
+    return [_hide(line) for line in text.splitlines(keepends=True)]
+
+
+def _hide(line: str) -> str:
+    return _SECRET.sub(_hidden, _OUR_KEY.sub("ap-***", line))
 
 
 def _hidden(found: re.Match[str]) -> str:

@@ -112,7 +112,7 @@ def candidates(as_json: bool = Json) -> None:
 
 
 def reply(text: str = typer.Argument(help='Such as "train gc-7f3a".')) -> None:
-    """Answer a proposal: train, skip, details; demote or rollback a specialist."""
+    """Answer a proposal: train, skip, merge, reject, details; demote or rollback a specialist."""
     with opened() as (_, _, pipeline):
         typer.echo(pipeline.reply(text, "cli"))
 

@@ -11,15 +11,19 @@ from hermes_apprentice.interfaces.cli.console import Json, opened, print_json, p
 
 def serve(
     port: int | None = typer.Option(None, min=0, max=65_535, help="Instead of the setting."),
+    host: str | None = typer.Option(
+        None, help="Instead of the setting; in a container or a microVM."
+    ),
 ) -> None:
     """Run the sidecar until it is stopped."""
     from hermes_apprentice.router.server import serve as run_sidecar
     from hermes_apprentice.settings import load_settings
 
     settings = load_settings()
-    if port is not None:
-        server = settings.server.model_copy(update={"port": port})
-        settings = settings.model_copy(update={"server": server})
+    given = {"port": port, "host": host}
+    changes = {name: value for name, value in given.items() if value is not None}
+    server = settings.server.model_copy(update=changes)
+    settings = settings.model_copy(update={"server": server})
     run_sidecar(settings, ready=lambda url: typer.echo(f"Listening on {url}"))
 
 
@@ -39,13 +43,25 @@ def explain(
     typer.echo(explanation.in_words())
 
 
-def doctor(as_json: bool = Json) -> int:
+def doctor(
+    as_json: bool = Json,
+    here: bool = typer.Option(
+        False, "--here", help="Only what lies on this side: in a container, in a microVM."
+    ),
+) -> int:
     """Check every part, and say how to repair what is wrong."""
     from hermes_apprentice.doctor import examine
-    from hermes_apprentice.interfaces.install.checks import HERMES_CHECKS
+    from hermes_apprentice.interfaces.install.checks import (
+        HERMES_CHECKS,
+        left_to_the_other_side,
+    )
     from hermes_apprentice.settings import load_settings
 
-    findings = examine(load_settings(), HERMES_CHECKS)
+    settings = load_settings()
+    if here:
+        findings = examine(settings)
+    else:
+        findings = examine(settings, HERMES_CHECKS, left_to_the_other_side(settings))
     if as_json:
         print_json(findings)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from hermes_apprentice.approvals.changes import merge_question
 from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
 from hermes_apprentice.pipeline import stages
 from hermes_apprentice.pipeline.housekeeping import clean
@@ -72,6 +73,20 @@ def rollback(name: str, yes: bool = typer.Option(False, "--yes", help="Do not as
         typer.confirm(f"Go back to the previous version of '{name}'?", abort=True)
     with opened() as (_, _, pipeline):
         typer.echo(pipeline.rollback(name, "cli asked for it"))
+
+
+@app.command()
+def merge(
+    first: str,
+    second: str,
+    yes: bool = typer.Option(False, "--yes", help="Decide at once that they are merged."),
+) -> None:
+    """Propose to make one specialist of two; both go on until it is live."""
+    with opened() as (_, _, pipeline):
+        proposed = pipeline.propose_merge(first, second)
+        typer.echo(merge_question(proposed))
+        if yes:
+            typer.echo(pipeline.reply(f"merge {proposed.merge_id}"))
 
 
 @app.command()

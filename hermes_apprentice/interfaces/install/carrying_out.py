@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.errors import ConfigError
+from hermes_apprentice.interfaces.install.admission import admit
 from hermes_apprentice.interfaces.install.plan import Act, FileChange, Plan, ProfilePlan, Step
 from hermes_apprentice.interfaces.install.receipt import backup_path, receipt_path
 from hermes_apprentice.interfaces.install.scheduler import create_job, edit_job, remove_job
@@ -21,6 +25,7 @@ from hermes_apprentice.interfaces.install.survey import read_file
 from hermes_apprentice.interfaces.install.tab import prune
 from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.settings import Settings
+from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.trainer.environment import make_environment
 
@@ -50,7 +55,7 @@ def carry_out(plan: Plan, settings: Settings, hermes: Path | None, say: Say) -> 
     settings.skills_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     for step in plan.steps:
         if step is not Step.START:
-            _do(step, settings, say)
+            _do(step, settings, say, plan.key)
     for profile in plan.profiles:
         _keep(profile, settings.home)
         # The job's script goes before the job, and config.yaml, which switches over, goes last.
@@ -145,10 +150,13 @@ def _write(change: FileChange, say: Say) -> None:
     say(f"wrote {change.path}")
 
 
-def _do(step: Step, settings: Settings, say: Say) -> None:
+def _do(step: Step, settings: Settings, say: Say, key: SecretStr | None = None) -> None:
     say(f"{step.value} ...")
     if step is Step.KEYS:
         load_or_create_keys(settings.keys_dir)
+    elif step is Step.TENANT and key is not None:
+        with Database(settings.database_path) as database:
+            admit(database, key.get_secret_value(), time.time())
     elif step is Step.EMBEDDER:
         ModelStore(settings.models_dir).pull(EMBEDDER, progress=say)
     elif step is Step.TRAINING:

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from hermes_apprentice.doctor import Check, Finding
 from hermes_apprentice.errors import ConfigError
-from hermes_apprentice.interfaces.install.machine import KNOWN_HERMES, find_hermes
+from hermes_apprentice.interfaces.install.machine import (
+    KNOWN_HERMES,
+    examine_machine,
+    find_hermes,
+)
+from hermes_apprentice.interfaces.install.own_files import telegram_users
+from hermes_apprentice.interfaces.install.placement import (
+    Isolation,
+    docker_command,
+    guest_command,
+    ssh_command,
+)
 from hermes_apprentice.interfaces.install.receipt import Receipt, digest, read_receipts
 from hermes_apprentice.interfaces.install.scheduler import matching
 from hermes_apprentice.interfaces.install.survey import ProfileState, survey_profile
 from hermes_apprentice.interfaces.install.upstream import OUR_NAME
+from hermes_apprentice.interfaces.install.wishes import HermesFacts
 from hermes_apprentice.interfaces.install.yaml_text import value_at
 from hermes_apprentice.settings import Settings, child_environment
+from hermes_apprentice.storage.database import Database
 
 _REACH_SECONDS = 5.0
 _COMMAND_SECONDS = 60
 _OVERDUE_SECONDS = 900
 _LOAD = "import hermes_apprentice.plugin as plugin; plugin.register"
 _AGAIN = "apprentice setup --apply"
+_CLI = "hermes_apprentice.interfaces.cli.main"
+_INSIDE_CONTAINER = frozenset({"upstream", "training environment"})
+_INSIDE_MICROVM = _INSIDE_CONTAINER | {
+    *("database", "embedder", "registry", "prices", "sidecar", "budget", "clock", "tenants"),
+}
 
 
 def check_hermes(settings: Settings) -> Iterator[Finding]:
@@ -38,6 +58,10 @@ def check_hermes(settings: Settings) -> Iterator[Finding]:
         "" if known else f"tested with {KNOWN_HERMES}x; see that the checks below pass",
         optional=True,
     )
+    if not facts.has_messaging:
+        fix = f"{facts.python or 'python'} -m pip install 'hermes-agent[messaging]'"
+        missing = "Hermes' messaging is missing, so questions stay on this machine"
+        yield Finding("messaging", False, missing, fix, optional=True)
 
 
 def check_setup(settings: Settings) -> Iterator[Finding]:
@@ -55,17 +79,60 @@ def check_setup(settings: Settings) -> Iterator[Finding]:
         state = survey_profile(settings.home, receipt.profile, Path(receipt.home))
         where = f"profile {receipt.profile}: "
         config = state.parsed()
-        yield from _provider(where, config)
-        yield from _plugin(where, state, config)
-        yield from _tools(where, state, config)
+        facts = find_hermes(state.home)
+        yield from _provider(where, state, config)
+        if Isolation(settings.isolation.profile) is not Isolation.FIRECRACKER:
+            yield from _plugin(where, facts, config)
+            yield from _telegram(where, state, settings)
+        yield from _tools(where, state, facts, config)
         yield from _jobs(where, state, receipt)
 
 
-HERMES_CHECKS: tuple[Check, ...] = (("hermes", check_hermes), ("setup", check_setup))
+def check_inside(settings: Settings) -> Iterator[Finding]:
+    """Look at Apprentice's side from there, where it is in a container or a microVM."""
+    profile = Isolation(settings.isolation.profile)
+    if profile is Isolation.NONE:
+        return
+    arguments = ("doctor", "--here", "--json")
+    if profile is Isolation.FIRECRACKER:
+        place, fix = settings.isolation.guest, "start the microVM: docs/operating.md"
+        command = [*ssh_command(settings), guest_command(_CLI, *arguments)]
+    else:
+        if not examine_machine(settings.home, settings.isolation.docker_host).docker:
+            return  # Hermes is in a container, and the sidecar is somewhere that cannot be entered
+        place, fix = settings.isolation.container, f"docker start {settings.isolation.container}"
+        command = [*docker_command(settings), "exec", place, "python", "-m", _CLI, *arguments]
+    _, said = _said(command, lines=True)
+    try:
+        found = [Finding(**one) for one in json.loads(said[said.index("[") :])]
+    except (ValueError, TypeError):
+        yield Finding("inside", False, f"{place} does not answer: {said[-200:]}", fix)
+        return
+    yield Finding("inside", True, f"{place} answers")
+    for one in found:
+        yield replace(one, found=f"in {place}: {one.found}")
+
+
+HERMES_CHECKS: tuple[Check, ...] = (
+    ("hermes", check_hermes),
+    ("setup", check_setup),
+    ("inside", check_inside),
+)
 """What the doctor is to look at besides its own checks."""
 
 
-def _provider(where: str, config: dict[str, object]) -> Iterator[Finding]:
+def left_to_the_other_side(settings: Settings) -> frozenset[str]:
+    """Return the doctor's own checks that say something only where Apprentice is."""
+    if Isolation(settings.isolation.profile) is Isolation.DOCKER:
+        return _INSIDE_CONTAINER
+    return (
+        _INSIDE_MICROVM
+        if Isolation(settings.isolation.profile) is Isolation.FIRECRACKER
+        else frozenset()
+    )
+
+
+def _provider(where: str, state: ProfileState, config: dict[str, object]) -> Iterator[Finding]:
     url = value_at(config, ("providers", OUR_NAME, "base_url"))
     used = value_at(config, ("model", "provider")) == OUR_NAME and isinstance(url, str)
     yield Finding(
@@ -75,13 +142,9 @@ def _provider(where: str, config: dict[str, object]) -> Iterator[Finding]:
         "" if used else _AGAIN,
     )
     if used:
-        problem = _unreachable(str(url))
-        yield Finding(
-            "hermes to sidecar",
-            not problem,
-            where + (problem or "reached"),
-            "apprentice serve, or systemctl --user start apprentice" if problem else "",
-        )
+        key = state.value_of(str(value_at(config, ("providers", OUR_NAME, "key_env"))))
+        problem, fix = _unreachable(str(url), key)
+        yield Finding("hermes to sidecar", not problem, where + (problem or "reached"), fix)
     chain = [config.get("fallback_providers"), config.get("fallback_model")]
     present = any(chain)
     yield Finding(
@@ -92,18 +155,60 @@ def _provider(where: str, config: dict[str, object]) -> Iterator[Finding]:
     )
 
 
-def _unreachable(url: str) -> str:
-    """Say why an endpoint cannot be reached; nothing where it answers at all."""
+def _unreachable(url: str, key: str) -> tuple[str, str]:
+    """Say why an endpoint cannot be used, and what to do; nothing where it answers at all."""
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/models", timeout=_REACH_SECONDS):
-            return ""
-    except urllib.error.HTTPError:
-        return ""
+        request = urllib.request.Request(f"{url.rstrip('/')}/models")
+        if key:
+            request.add_header("Authorization", f"Bearer {key}")
+        with urllib.request.urlopen(request, timeout=_REACH_SECONDS):
+            return "", ""
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return f"{url} refuses Hermes' key ({error.code})", _AGAIN
+        return "", ""
     except (urllib.error.URLError, OSError, ValueError) as error:
-        return f"{url} cannot be reached ({getattr(error, 'reason', error)})"
+        return (
+            f"{url} cannot be reached ({getattr(error, 'reason', error)})",
+            "apprentice serve, systemctl --user start apprentice, or start the container",
+        )
 
 
-def _plugin(where: str, state: ProfileState, config: dict[str, object]) -> Iterator[Finding]:
+def _telegram(where: str, state: ProfileState, settings: Settings) -> Iterator[Finding]:
+    """Follow a question from Apprentice to a phone, and the answer back."""
+    if "TELEGRAM_BOT_TOKEN" not in state.variables():
+        return
+    deciders = settings.approvals.deciders
+    known = json.dumps(telegram_users(state) or ["telegram:4711"])
+    yield Finding(
+        "deciders",
+        bool(deciders),
+        where + (", ".join(deciders) or "Telegram is connected, and nobody may decide there"),
+        "" if deciders else f"in {settings.home / 'settings.toml'}: [approvals] deciders = {known}",
+        optional=True,
+    )
+    with Database(settings.database_path) as database:
+        seen = database.read("SELECT MAX(seen_at) FROM couriers")[0][0]
+    yield Finding(
+        "courier",
+        seen is not None,
+        where
+        + (
+            f"a gateway delivered {_ago(time.time() - seen)} ago"
+            if seen is not None
+            else "no gateway has ever asked for messages, so the scheduler prints them"
+        ),
+        "" if seen is not None else "hermes gateway restart, and name a home channel: /sethome",
+        optional=True,
+    )
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:.0f} h"
+
+
+def _plugin(where: str, facts: HermesFacts, config: dict[str, object]) -> Iterator[Finding]:
+    install = f"{facts.python or 'python'} -m pip install hermes-apprentice"
     enabled = value_at(config, ("plugins", "enabled"))
     disabled = value_at(config, ("plugins", "disabled"))
     if not (isinstance(enabled, list) and OUR_NAME in enabled) or (
@@ -113,22 +218,25 @@ def _plugin(where: str, state: ProfileState, config: dict[str, object]) -> Itera
             "plugin",
             False,
             where + "not enabled, so replies over Telegram are not seen",
-            "hermes plugins enable apprentice",
+            "hermes plugins enable apprentice"
+            if facts.has_apprentice
+            else f"{install}, then {_AGAIN}",
             optional=True,
         )
         return
-    python = find_hermes(state.home).python
+    python = facts.python
     code, said = _said([str(python), "-c", _LOAD]) if python else (1, "interpreter unknown")
     yield Finding(
         "plugin",
         code == 0,
         where + ("enabled, and loads" if code == 0 else f"does not load: {said[-200:]}"),
-        "" if code == 0 else f"{python or 'python'} -m pip install hermes-apprentice",
+        "" if code == 0 else install,
     )
 
 
-def _tools(where: str, state: ProfileState, config: dict[str, object]) -> Iterator[Finding]:
-    facts = find_hermes(state.home)
+def _tools(
+    where: str, state: ProfileState, facts: HermesFacts, config: dict[str, object]
+) -> Iterator[Finding]:
     if value_at(config, ("mcp_servers", OUR_NAME, "command")) is None or not isinstance(
         value_at(config, ("mcp_servers", OUR_NAME)), dict
     ):
@@ -179,8 +287,8 @@ def _jobs(where: str, state: ProfileState, receipt: Receipt) -> Iterator[Finding
         )
 
 
-def _said(command: list[str], **changes: str) -> tuple[int, str]:
-    """Run a command and return its exit code and what it printed, in one line."""
+def _said(command: list[str], lines: bool = False, **changes: str) -> tuple[int, str]:
+    """Run a command and return its exit code and what it printed, in one line unless asked."""
     try:
         done = subprocess.run(
             command,
@@ -195,4 +303,6 @@ def _said(command: list[str], **changes: str) -> tuple[int, str]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"{command[0]} cannot be run: {error}") from error
+    if lines and done.stdout:
+        return done.returncode, done.stdout
     return done.returncode, " ".join((done.stdout + done.stderr).split())

@@ -51,12 +51,14 @@ print(json.dumps(facts))
 """
 
 
-def examine_machine(home: Path) -> Machine:
+def examine_machine(home: Path, docker_host: str = "") -> Machine:
     """Return what this machine has.
 
     Args:
         home: Where disk space is needed; need not exist yet.
+        docker_host: Where Docker listens; empty leaves it to Docker's command.
     """
+    docker = ["docker", *(("--host", docker_host) if docker_host else ())]
     place = home
     while not place.exists():
         place = place.parent
@@ -64,11 +66,33 @@ def examine_machine(home: Path) -> Machine:
     return Machine(
         gpus=tuple(line.strip() for line in gpus.splitlines() if line.strip()),
         kvm=os.access("/dev/kvm", os.R_OK | os.W_OK),
-        docker=_output(["docker", "version", "--format", "{{.Server.Version}}"]).strip(),
+        docker=_output([*docker, "version", "--format", "{{.Server.Version}}"]).strip(),
         free_bytes=shutil.disk_usage(place).free,
         user_services=bool(_output(["systemctl", "--user", "show", "-p", "Version", "--value"])),
         sidecar_runs=_output(["systemctl", "--user", "is-active", UNIT]).strip() == "active",
+        docker_host=docker_host or _docker_host(),
+        docker_command=shutil.which("docker") or "docker",
+        ssh_command=shutil.which("ssh") or "",
+        contained=in_container(Path("/")),
+        user=f"{os.geteuid()}:{os.getegid()}",
     )
+
+
+def _docker_host() -> str:
+    """Return where Docker listens by its context or its variable, unless it is the usual place."""
+    found = _output(["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"])
+    return "" if found.strip() == "unix:///var/run/docker.sock" else found.strip()
+
+
+def in_container(root: Path) -> bool:
+    """Whether a root folder is that of a Docker or Podman container."""
+    return any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
+
+
+def containers_with_hermes() -> list[str]:
+    """Return the names of running containers that look like Hermes."""
+    listed = _output(["docker", "ps", "--format", "{{.Names}} {{.Image}}"])
+    return [line.split()[0] for line in listed.splitlines() if "hermes" in line.lower()]
 
 
 def find_hermes(hermes_home: Path, provider: str = "auto") -> HermesFacts:
@@ -84,9 +108,7 @@ def find_hermes(hermes_home: Path, provider: str = "auto") -> HermesFacts:
     beside = Path(sys.executable).with_name("hermes")
     found = str(beside) if beside.is_file() else shutil.which("hermes")
     if found is None:
-        raise ConfigError(
-            "The command 'hermes' is not found. Install Hermes Agent, or add its folder to PATH."
-        )
+        raise ConfigError(_no_hermes(containers_with_hermes()))
     command = Path(found)
     python = interpreter_of(command)
     said: dict[str, object] = {}
@@ -113,6 +135,17 @@ def find_hermes(hermes_home: Path, provider: str = "auto") -> HermesFacts:
         has_mcp=bool(said.get("mcp")),
         has_messaging=bool(said.get("messaging")),
         provider=facts,
+    )
+
+
+def _no_hermes(containers: Sequence[str]) -> str:
+    text = "The command 'hermes' is not found. Install Hermes Agent, or add its folder to PATH."
+    others = [name for name in containers if "apprentice" not in name]
+    if not others:
+        return text
+    return (
+        f"{text} If Hermes lives in the container '{others[0]}', install hermes-apprentice there "
+        f"and run this inside: docker exec -it {others[0]} apprentice setup"
     )
 
 

@@ -5,16 +5,23 @@ A plan that is empty means that everything is in place already.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from hermes_apprentice.assets import asset_dir, dashboard_files
 from hermes_apprentice.errors import ConfigError
+from hermes_apprentice.interfaces.install.crossing import (
+    DISCOVERY,
+    DISCOVERY_SECONDS,
+    mcp_entry,
+    patient,
+    script_content,
+)
 from hermes_apprentice.interfaces.install.edits import (
     Edit,
     apply_edits,
@@ -22,6 +29,8 @@ from hermes_apprentice.interfaces.install.edits import (
     revert_edits,
     with_additions,
 )
+from hermes_apprentice.interfaces.install.env_file import addition, without_addition
+from hermes_apprentice.interfaces.install.placement import Placement
 from hermes_apprentice.interfaces.install.receipt import (
     JobRecord,
     Receipt,
@@ -41,6 +50,9 @@ from hermes_apprentice.interfaces.install.upstream import (
 from hermes_apprentice.interfaces.install.wishes import HermesFacts
 from hermes_apprentice.interfaces.install.yaml_text import ABSENT, read_yaml, value_at
 from hermes_apprentice.settings import Settings
+
+SIDECAR_KEY_ENV = "APPRENTICE_KEY"
+"""Variable with Hermes' key for a sidecar that listens beyond loopback."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +95,8 @@ class JobChange:
 
 class Step(StrEnum):
     """Work that is more than writing a file; the value says it in words."""
+
+    TENANT = "let Hermes in at the sidecar, by a key of its own (the tenant 'hermes')"
 
     KEYS = "make the signing key"
     EMBEDDER = "fetch the embedder (91 MB) and check its sha256"
@@ -138,22 +152,13 @@ class Plan:
     notes: tuple[str, ...] = ()
     """What is left to do by hand."""
 
+    key: SecretStr | None = None
+    """Hermes' key for the sidecar, where it needs one."""
+
     @property
     def empty(self) -> bool:
         """Whether nothing changes."""
         return not self.own and not self.steps and all(one.empty for one in self.profiles)
-
-
-def sidecar_url(settings: Settings) -> str:
-    """Return the OpenAI endpoint of the sidecar.
-
-    Raises:
-        ConfigError: Its port is not fixed.
-    """
-    host, port = settings.server.host, settings.server.port
-    if port == 0:
-        raise ConfigError("server.port is 0 (any free port); Hermes needs a fixed one.")
-    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
 def plan_profile(
@@ -162,6 +167,7 @@ def plan_profile(
     settings: Settings,
     hermes: HermesFacts,
     jobs: Sequence[JobRecord],
+    placement: Placement,
 ) -> ProfilePlan:
     """Work out what changes for one profile.
 
@@ -171,6 +177,7 @@ def plan_profile(
         settings: Apprentice's settings.
         hermes: The Hermes that is installed.
         jobs: Jobs that its scheduler is to have.
+        placement: Where Apprentice runs.
 
     Raises:
         ConfigError: Something of our name is there that is not ours, or cannot be edited.
@@ -179,7 +186,7 @@ def plan_profile(
     edits = [as_edit(record) for record in old.edits] if old is not None else []
     before = original_text(state)
     refuse_foreign(state, read_yaml(before, str(state.home / "config.yaml")))
-    wanted = wanted_edits(read_yaml(before, "config.yaml"), upstream, settings, hermes)
+    wanted = wanted_edits(read_yaml(before, "config.yaml"), upstream, settings, hermes, placement)
     files: list[FileChange] = []
     data = state.parsed()
     if all(edit.holds(data) for edit in wanted) and _same_places(edits, wanted):
@@ -194,13 +201,16 @@ def plan_profile(
         config_sha256 = digest(after)
         backup = before.encode() if state.config is not None else None
         files.append(FileChange(path=state.config_path, before=state.config, after=after))
-    env_text = old.env_text if old is not None else ""
-    if env_text not in env_text_of(state) or not env_text:
-        env_text = _addition(state, settings.home)
-        if env_text:
-            content = (env_text_of(state) + env_text).encode("utf-8", errors="surrogateescape")
-            files.append(FileChange(path=state.env_path, before=state.env, after=content))
-    scripts = {job.script: script_content(job.script, hermes) for job in jobs}
+    env_text = old.env_text if old is not None and old.env_text in env_text_of(state) else ""
+    values = {"APPRENTICE_HOME": str(settings.home)}
+    if placement.key is not None:
+        values[SIDECAR_KEY_ENV] = placement.key.get_secret_value()
+    if values.keys() - state.variables():
+        rest = without_addition(env_text_of(state), env_text)
+        env_text = addition(rest, values)
+        content = (rest + env_text).encode("utf-8", errors="surrogateescape")
+        files.append(FileChange(path=state.env_path, before=state.env, after=content))
+    scripts = {job.script: script_content(job.script, hermes, placement) for job in jobs}
     for name, content in scripts.items():
         present = state.scripts.get(name)
         if present != content:
@@ -211,7 +221,7 @@ def plan_profile(
         if name not in scripts and outdated is not None and digest(outdated) == sha256:
             path = state.home / "scripts" / name
             files.append(FileChange(path=path, before=outdated, after=None))
-    tab = dashboard_files() if hermes.has_apprentice else {}
+    tab = dashboard_files() if hermes.has_apprentice and placement.shares_home else {}
     for changed in tab_changes(state.home, state.tab, old, tab):
         files.append(FileChange(path=changed.path, before=changed.before, after=changed.after))
     receipt = Receipt(
@@ -288,7 +298,11 @@ def refuse_foreign(state: ProfileState, config: dict[str, Any]) -> None:
 
 
 def wanted_edits(
-    config: dict[str, Any], upstream: RealUpstream, settings: Settings, hermes: HermesFacts
+    config: dict[str, Any],
+    upstream: RealUpstream,
+    settings: Settings,
+    hermes: HermesFacts,
+    placement: Placement,
 ) -> list[Edit]:
     """Return the edits that a configuration without ours needs."""
     section = model_settings(config)
@@ -300,15 +314,20 @@ def wanted_edits(
         edits.append(edit_of(config, ("model", "provider"), OUR_NAME))
         if upstream.model not in (section.get(key) for key in ("default", "model", "name")):
             edits.append(edit_of(config, ("model", "default"), upstream.model))
-    entry = {"name": OUR_NAME, "base_url": sidecar_url(settings), "api_key": "unused"}
+    key = {"key_env": SIDECAR_KEY_ENV} if placement.key is not None else {"api_key": "unused"}
+    entry = {"name": OUR_NAME, "base_url": placement.url, **key}
     edits.append(edit_of(config, ("providers", OUR_NAME), entry, named=True))
     if upstream.provider is not None:
         edits.append(edit_of(config, ("providers", UPSTREAM_NAME), upstream.provider, named=True))
     edits.append(_fallback(config, upstream))
     disabled = value_at(config, ("plugins", "disabled"))
-    if hermes.has_apprentice and not (isinstance(disabled, list) and OUR_NAME in disabled):
+    loads = hermes.has_apprentice and placement.shares_home
+    if loads and not (isinstance(disabled, list) and OUR_NAME in disabled):
         edits.append(edit_of(config, ("plugins", "enabled"), OUR_NAME, item=True))
-    edits.append(edit_of(config, ("mcp_servers", OUR_NAME), _mcp_entry(settings), named=True))
+    tools = mcp_entry(settings, placement)
+    edits.append(edit_of(config, ("mcp_servers", OUR_NAME), tools, named=True))
+    if placement.carries_itself and not patient(config):
+        edits.append(edit_of(config, (DISCOVERY,), DISCOVERY_SECONDS))
     for folder in (settings.skills_dir, asset_dir("skills")):
         edits.append(edit_of(config, ("skills", "external_dirs"), str(folder), item=True))
     return [edit for edit in edits if not edit.holds(config)]
@@ -322,30 +341,6 @@ def _fallback(config: dict[str, Any], upstream: RealUpstream) -> Edit:
         # Hermes tries this list before the entry or entries that the user has.
         return edit_of(config, ("fallback_providers",), upstream.fallback, item=True)
     return edit_of(config, ("fallback_model",), upstream.fallback)
-
-
-def _mcp_entry(settings: Settings) -> dict[str, Any]:
-    path = asset_dir("mcp_server") / "config.yaml"
-    shipped = read_yaml(path.read_text(encoding="utf-8"), str(path))
-    entry = dict(value_at(shipped, ("mcp_servers", OUR_NAME)))
-    environment = {
-        "APPRENTICE_HOME": str(settings.home),
-        "HERMES_HOME": str(settings.hermes_home),
-    }
-    return entry | {"command": sys.executable, "env": {**entry.get("env", {}), **environment}}
-
-
-def script_content(name: str, hermes: HermesFacts) -> bytes:
-    """Return a script for Hermes' scheduler, which runs it with Hermes' own interpreter."""
-    path = asset_dir("cron") / name
-    if hermes.has_apprentice:
-        return path.read_bytes()
-    command = json.dumps([sys.executable, str(path)], ensure_ascii=False)
-    return (
-        '"""Scheduled by Hermes (no agent): handed to the environment that has Apprentice."""\n\n'
-        f"import os\n\nCOMMAND = {command}\n"
-        'if __name__ == "__main__":\n    os.execv(COMMAND[0], COMMAND)\n'
-    ).encode()
 
 
 def _job_changes(state: ProfileState, jobs: Sequence[JobRecord]) -> tuple[JobChange, ...]:
@@ -384,14 +379,3 @@ def _same_places(edits: Sequence[Edit], wanted: Sequence[Edit]) -> bool:
 def env_text_of(state: ProfileState) -> str:
     """Return the text of .env; bytes that are no UTF-8 survive the way back."""
     return (state.env or b"").decode("utf-8", errors="surrogateescape")
-
-
-def _addition(state: ProfileState, home: Path) -> str:
-    """Return the line that tells plugin and jobs where Apprentice's home is.
-
-    Hermes can give its children another HOME, so the place is written down.
-    """
-    if "APPRENTICE_HOME" in state.variables():
-        return ""
-    start = "\n" if state.env and not state.env.endswith(b"\n") else ""
-    return f"{start}APPRENTICE_HOME={json.dumps(str(home), ensure_ascii=False)}\n"

@@ -10,8 +10,30 @@ from pathlib import Path
 from typing import Any
 
 from hermes_apprentice.errors import ConfigError
+from hermes_apprentice.interfaces.install.admission import TENANT, admitted
+from hermes_apprentice.interfaces.install.containers import (
+    build_command,
+    start_command,
+)
 from hermes_apprentice.interfaces.install.edits import revert_edits
+from hermes_apprentice.interfaces.install.env_file import without_addition
+from hermes_apprentice.interfaces.install.isolating import (
+    how_to_stop,
+    isolation_warnings,
+    with_key,
+)
 from hermes_apprentice.interfaces.install.machine import KNOWN_HERMES
+from hermes_apprentice.interfaces.install.microvm import (
+    steps_to_start,
+)
+from hermes_apprentice.interfaces.install.own_files import own_files, train_python
+from hermes_apprentice.interfaces.install.placement import (
+    Isolation,
+    Placement,
+    place,
+    reachable_upstream,
+    sidecar_url,
+)
 from hermes_apprentice.interfaces.install.plan import (
     Act,
     FileChange,
@@ -22,7 +44,6 @@ from hermes_apprentice.interfaces.install.plan import (
     env_text_of,
     original_text,
     plan_profile,
-    sidecar_url,
 )
 from hermes_apprentice.interfaces.install.receipt import JobRecord, as_edit, digest
 from hermes_apprentice.interfaces.install.scheduler import matching
@@ -73,7 +94,8 @@ def plan_setup(
         for state, facts in zip(profiles, hermes, strict=True)
     ]
     first = upstreams[0]
-    if first.base_url == sidecar_url(settings):
+    placement = with_key(place(settings, machine), wishes, profiles, own)
+    if first.base_url in (placement.url, sidecar_url(settings)):
         raise ConfigError(
             f"{first.base_url} is the sidecar itself. Name the real endpoint with --upstream-url, "
             "or give the sidecar another port: server.port in settings.toml."
@@ -91,73 +113,63 @@ def plan_setup(
     ]
     keeper = having[0] if having else 0
     plans = [
-        plan_profile(state, upstream, settings, facts, jobs if number == keeper else ())
+        plan_profile(state, upstream, settings, facts, jobs if number == keeper else (), placement)
         for number, (state, upstream, facts) in enumerate(
             zip(profiles, upstreams, hermes, strict=True)
         )
     ]
-    files, steps = _own_changes(settings, wishes, own, first, machine)
+    files, steps = _own_changes(settings, wishes, profiles, own, first, machine, placement)
     return Plan(
         own=files,
         steps=steps,
         profiles=tuple(plans),
-        warnings=tuple(_warnings(settings, wishes, profiles, own, hermes[0], first, machine)),
-        notes=tuple(_notes(settings, wishes, own, first, machine)),
+        warnings=tuple(
+            [
+                *_warnings(settings, wishes, profiles, own, hermes[0], first, machine, placement),
+                *isolation_warnings(settings, profiles, hermes[0], first.base_url, placement),
+            ]
+        ),
+        notes=tuple(_notes(settings, wishes, own, first, machine, placement)),
+        key=placement.key,
     )
 
 
 def _own_changes(
-    settings: Settings, wishes: Wishes, own: OwnState, upstream: RealUpstream, machine: Machine
+    settings: Settings,
+    wishes: Wishes,
+    profiles: Sequence[ProfileState],
+    own: OwnState,
+    upstream: RealUpstream,
+    machine: Machine,
+    placement: Placement,
 ) -> tuple[tuple[FileChange, ...], tuple[Step, ...]]:
-    files: list[FileChange] = []
+    files = list(own_files(settings, wishes, profiles, own, upstream, machine, placement))
     steps: list[Step] = []
-    if own.settings is None:
-        written = settings_text(settings, wishes, upstream).encode()
-        path = settings.home / "settings.toml"
-        files.append(FileChange(path=path, before=None, after=written))
-    if upstream.inline_key is not None:
-        key = f"{upstream.key_env}={json.dumps(upstream.inline_key.get_secret_value())}\n".encode()
-        if own.upstream_env != key:
-            path = settings.home / "upstream.env"
-            files.append(FileChange(path=path, before=own.upstream_env, after=key))
-    if not own.has_keys:
+    if placement.shares_home and not own.has_keys:
         steps.append(Step.KEYS)
-    if not own.has_embedder:
+    if placement.shares_home and placement.key is not None:
+        if not admitted(own.directory, placement.key.get_secret_value()):
+            steps.append(Step.TENANT)
+    if placement.shares_home and not own.has_embedder:
         steps.append(Step.EMBEDDER)
-    if wishes.with_training and not own.has_training:
+    if wishes.with_training and not own.has_training and placement.makes_training:
         steps.append(Step.TRAINING)
-    if wishes.service and machine.user_services:
-        unit = unit_text(Path(sys.executable), settings.home, settings.hermes_home).encode()
+    unit = unit_text(Path(sys.executable), settings.home, settings.hermes_home).encode()
+    if _serves(wishes, machine, placement):
         if own.unit != unit:
             files.append(FileChange(path=own.unit_path, before=own.unit, after=unit))
         if own.unit != unit or not machine.sidecar_runs:
             steps.append(Step.START)
+    elif own.unit == unit and placement.isolation is not Isolation.NONE:
+        files.append(FileChange(path=own.unit_path, before=own.unit, after=None))
+        if machine.user_services:
+            steps.append(Step.STOP)
     return tuple(files), tuple(steps)
 
 
-def settings_text(settings: Settings, wishes: Wishes, upstream: RealUpstream) -> str:
-    """Write the first settings.toml."""
-    lines = [
-        "# Written by `apprentice setup`; yours to change. docs/settings.md says what there is.",
-    ]
-    if settings.hermes_home != Path.home() / ".hermes":
-        lines.append(f"hermes_home = {_toml(str(settings.hermes_home))}")
-    lines += [
-        "",
-        "[upstream]",
-        f"base_url = {_toml(upstream.base_url)}",
-        f"api_key_env = {_toml(upstream.key_env)}",
-    ]
-    if wishes.budget is not None:
-        lines += ["", "[budget]", f"monthly_dollars = {wishes.budget}"]
-    if wishes.with_training:
-        python = settings.home / "training" / "bin" / "python"
-        lines += ["", "[trainer]", f"train_python = {_toml(str(python))}"]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _serves(wishes: Wishes, machine: Machine, placement: Placement) -> bool:
+    """Whether systemd is to run the sidecar."""
+    return wishes.service and machine.user_services and placement.isolation is Isolation.NONE
 
 
 def _warnings(
@@ -168,6 +180,7 @@ def _warnings(
     hermes: HermesFacts,
     upstream: RealUpstream,
     machine: Machine,
+    placement: Placement,
 ) -> list[str]:
     found: list[str] = []
     if not hermes.version.startswith(KNOWN_HERMES):
@@ -213,14 +226,19 @@ def _warnings(
                 f"{state.env_path} already sets APPRENTICE_HOME and is not changed; "
                 f"see that it is {settings.home}."
             )
-    if own.settings is not None and settings.upstream.base_url.rstrip("/") != upstream.base_url:
+    asked = reachable_upstream(upstream.base_url, placement)
+    if own.settings is not None and settings.upstream.base_url.rstrip("/") != asked:
         found.append(
             f"settings.toml has the upstream {settings.upstream.base_url}, while Hermes asks "
-            f"{upstream.base_url}. settings.toml is yours and stays; correct it if it is outdated."
+            f"{asked}. settings.toml is yours and stays; correct it if it is outdated."
         )
     if own.settings is not None and wishes.budget not in (None, settings.budget.monthly_dollars):
         found.append(
             "settings.toml is yours and stays; write the budget there: [budget] monthly_dollars."
+        )
+    if own.settings is not None and wishes.base_model not in (None, settings.trainer.base_model):
+        found.append(
+            "settings.toml is yours and stays; write the base model there: [trainer] base_model."
         )
     needed = _LEAST_FREE + (_TRAINING_BYTES if wishes.with_training else 0)
     if machine.free_bytes < needed:
@@ -232,14 +250,34 @@ def _warnings(
 
 
 def _notes(
-    settings: Settings, wishes: Wishes, own: OwnState, upstream: RealUpstream, machine: Machine
+    settings: Settings,
+    wishes: Wishes,
+    own: OwnState,
+    upstream: RealUpstream,
+    machine: Machine,
+    placement: Placement,
 ) -> list[str]:
     notes: list[str] = []
-    if not (wishes.service and machine.user_services):
+    inline = upstream.inline_key is not None
+    if placement.isolation is Isolation.FIRECRACKER:
+        notes.append(steps_to_start(settings, upstream.key_env, inline))
+    elif placement.isolation is Isolation.DOCKER and not placement.contained:
+        notes.append(
+            "Make the image once, in a clone of the project, and start the container:\n  "
+            f"{build_command(wishes.with_training)}\n  "
+            f"{start_command(settings, upstream.key_env, inline)}"
+        )
+    elif placement.contained and placement.isolation is Isolation.DOCKER:
+        notes.append(
+            "Start the sidecar outside of this container: in one of its own that shares this "
+            "one's network (deploy/docker/beside-hermes.yaml), or on the machine with "
+            "`apprentice serve --host ADDRESS` and --sidecar-url here."
+        )
+    elif not _serves(wishes, machine, placement):
         homes = f"APPRENTICE_HOME={shlex.quote(str(settings.home))} "
         homes += f"HERMES_HOME={shlex.quote(str(settings.hermes_home))}"
         key = ""
-        if upstream.inline_key is not None:
+        if inline:
             key = f"set -a; . {shlex.quote(str(settings.home / 'upstream.env'))}; set +a; "
         elif upstream.key_env:
             key = f"{upstream.key_env}=... "
@@ -252,12 +290,12 @@ def _notes(
         notes.append(
             "The sidecar stops when you log out unless you run `loginctl enable-linger` once."
         )
-    if wishes.with_training and not own.has_training and own.settings is not None:
-        python = settings.home / "training" / "bin" / "python"
-        notes.append(f"Add to settings.toml: [trainer] train_python = {_toml(str(python))}")
+    python = train_python(settings, placement)
+    if wishes.with_training and not own.has_training and own.settings is not None and python:
+        notes.append(f"Add to settings.toml: [trainer] train_python = {json.dumps(python)}")
     notes.append(
         f"Restart Hermes' gateway so that it reads the changes; it then asks "
-        f"{sidecar_url(settings)}, and {upstream.base_url} itself whenever the sidecar is down."
+        f"{placement.url}, and {upstream.base_url} itself whenever the sidecar is down."
     )
     return notes
 
@@ -290,10 +328,18 @@ def plan_removal(
     if profiles and own.upstream_env is not None:
         path = settings.home / "upstream.env"
         files.append(FileChange(path=path, before=own.upstream_env, after=None))
+    if profiles:
+        files += [
+            FileChange(path=path, before=content, after=None)
+            for path, content in own.isolation_files.items()
+        ]
     notes = [
         f"What Apprentice learned stays in {settings.home}; remove that folder to forget it.",
-        "Stop the sidecar if you started it by hand, and restart Hermes' gateway.",
+        f"Stop the sidecar if you started it by hand{how_to_stop(settings)}, and restart Hermes' "
+        "gateway.",
     ]
+    if TENANT in own.directory.tenants:
+        notes.append(f"Hermes' key is gone; `apprentice tenants revoke {TENANT}` ends it.")
     return Plan(
         own=tuple(files),
         steps=steps,
@@ -314,8 +360,7 @@ def _remove_from(state: ProfileState, warnings: list[str]) -> ProfilePlan:
             files.append(FileChange(path=state.config_path, before=state.config, after=restored))
     present = env_text_of(state)
     if receipt.env_text and receipt.env_text in present:
-        start, _, rest = present.partition(receipt.env_text)
-        kept = start + ("\n" if rest and receipt.env_text.startswith("\n") else "") + rest
+        kept = without_addition(present, receipt.env_text)
         content = kept.encode("utf-8", errors="surrogateescape")
         after = content if content or receipt.had_env else None
         files.append(FileChange(path=state.env_path, before=state.env, after=after))

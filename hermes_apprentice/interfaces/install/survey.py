@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.errors import ApprenticeError, ConfigError
+from hermes_apprentice.interfaces.install.containers import compose_path
+from hermes_apprentice.interfaces.install.env_file import env_values
+from hermes_apprentice.interfaces.install.microvm import guest_settings_path, vm_path
 from hermes_apprentice.interfaces.install.receipt import (
     Receipt,
     backup_path,
@@ -18,6 +21,8 @@ from hermes_apprentice.interfaces.install.service import unit_path
 from hermes_apprentice.interfaces.install.tab import TabState, survey_tab
 from hermes_apprentice.interfaces.install.yaml_text import read_yaml
 from hermes_apprentice.settings import Settings
+from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.tenants import Directory, TenantStore, marker_of
 from hermes_apprentice.trainer.environment import find_train_python
 
 DEFAULT_PROFILE = "default"
@@ -87,12 +92,13 @@ class ProfileState:
 
     def variables(self) -> frozenset[str]:
         """Return the names of the variables that .env sets."""
-        names = set()
-        for line in (self.env or b"").decode("utf-8", errors="replace").splitlines():
-            name, sign, value = line.strip().removeprefix("export ").partition("=")
-            if sign and value.strip() and not name.startswith("#"):
-                names.add(name.strip())
-        return frozenset(names)
+        found = env_values((self.env or b"").decode("utf-8", errors="replace"))
+        return frozenset(name for name, value in found.items() if value)
+
+    def value_of(self, variable: str) -> str:
+        """Return what .env sets a variable to; empty where it does not."""
+        found = env_values((self.env or b"").decode("utf-8", errors="replace"))
+        return found.get(variable, "").strip("\"'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +125,12 @@ class OwnState:
 
     unit: bytes | None
     """The systemd unit."""
+
+    directory: Directory = field(default_factory=Directory)
+    """Who may ask the sidecar."""
+
+    isolation_files: dict[Path, bytes] = field(default_factory=dict)
+    """Files that run Apprentice in a container or a microVM."""
 
 
 def survey_profiles(settings: Settings, names: Sequence[str]) -> list[ProfileState]:
@@ -209,7 +221,24 @@ def survey_own(settings: Settings) -> OwnState:
         has_training=_has_training(settings),
         unit_path=unit_path(),
         unit=read_file(unit_path()),
+        directory=_directory(settings),
+        isolation_files=_isolation_files(settings.home),
     )
+
+
+def _directory(settings: Settings) -> Directory:
+    if not marker_of(settings.database_path).exists():
+        return Directory()
+    with Database(settings.database_path) as database:
+        return TenantStore(database).directory()
+
+
+def _isolation_files(home: Path) -> dict[Path, bytes]:
+    guest = guest_settings_path(home)
+    secrets = (guest.with_name(name) for name in ("upstream.env", "hermes.key"))
+    paths = (compose_path(home), vm_path(home), guest, *secrets)
+    found = {path: read_file(path) for path in paths}
+    return {path: content for path, content in found.items() if content is not None}
 
 
 def _has_training(settings: Settings) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from pydantic import SecretStr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,12 @@ class Wishes:
 
     budget: float | None = None
     """Ceiling for paid training, dollars per month."""
+
+    base_model: str | None = None
+    """The model that generators start from."""
+
+    new_key: SecretStr = field(default_factory=lambda: SecretStr(""))
+    """A fresh key for Hermes; used where the sidecar wants one and Hermes has none."""
 
     with_training: bool = False
     """Whether to make the training environment."""
@@ -96,3 +104,18 @@ class Machine:
 
     sidecar_runs: bool = False
     """Whether the sidecar runs as one of them."""
+
+    docker_host: str = ""
+    """Where Docker listens; empty is its usual place."""
+
+    docker_command: str = "docker"
+    """Docker's command."""
+
+    ssh_command: str = ""
+    """The command ssh; empty where there is none."""
+
+    contained: bool = False
+    """Whether this is itself a container."""
+
+    user: str = "0:0"
+    """User and group that run this, as numbers."""

@@ -14,7 +14,12 @@ from hermes_apprentice.domain.approval import ProposalState
 from hermes_apprentice.domain.pattern import Candidate
 from hermes_apprentice.errors import ReplyError
 from hermes_apprentice.settings import ApprovalSettings
-from hermes_apprentice.storage.approvals import decide_proposal, find_proposal, open_proposals
+from hermes_apprentice.storage.approvals import (
+    decide_proposal,
+    find_proposal,
+    open_proposals,
+    waiting_messages,
+)
 from hermes_apprentice.storage.database import Database
 
 NOW = 1_790_000_000.0
@@ -219,3 +224,82 @@ def test_of_two_at_once_one_decides_and_the_other_is_told_who(
         pytest.raises(ReplyError, match="was accepted by cli a moment ago"),
     ):
         desk.decide(connection, seen, False, "mcp", NOW)
+
+
+# --- several kinds of questions -----------------------------------------------------------
+
+
+def ask(database: Database, handle: str, shown: str = "?") -> str:
+    with database.transaction() as connection:
+        return desk.ask(connection, handle, "subject", shown, ApprovalSettings(), NOW).nonce
+
+
+def test_a_bare_answer_means_the_only_question_that_is_answered_so(
+    database: Database, make_candidate: Make
+) -> None:
+    propose(database, make_candidate())
+    ask(database, "mp-1a2b")
+    assert accept(database, "merge") == "mp-1a2b"
+    assert accept(database, "train") == "gc-7f3a"
+    with pytest.raises(ReplyError, match="Nothing waits for a decision"):
+        accept(database, "merge")
+
+
+def test_details_alone_asks_which_of_two_kinds(database: Database, make_candidate: Make) -> None:
+    propose(database, make_candidate())
+    ask(database, "mp-1a2b")
+    with database.transaction() as connection, pytest.raises(ReplyError, match="Which one"):
+        desk.meant(connection, parse_reply("details"))
+
+
+def test_train_alone_never_merges(database: Database) -> None:
+    nonce = ask(database, "mp-1a2b")
+    with pytest.raises(ReplyError, match=r"Open: mp-1a2b\."):
+        accept(database, "train")
+    with pytest.raises(ReplyError, match="mp-1a2b is answered with merge or reject"):
+        accept(database, "train", nonce=nonce)
+    with pytest.raises(ReplyError, match="mp-1a2b is answered with merge or reject"):
+        accept(database, "train", quoted="One specialist could do the work of two (mp-1a2b).")
+
+
+def test_a_button_of_a_merge_decides_it_once(database: Database) -> None:
+    nonce = ask(database, "mp-1a2b")
+    assert accept(database, "merge", nonce=nonce) == "mp-1a2b"
+    with pytest.raises(ReplyError, match="already accepted by cli"):
+        accept(database, "reject", nonce=nonce)
+
+
+def test_an_old_question_about_a_merge_cannot_be_answered_by_quoting_it(
+    database: Database,
+) -> None:
+    old = "The old words (mp-1a2b).\nReply: merge mp-1a2b"
+    ask(database, "mp-1a2b", "The new words (mp-1a2b).\nReply: merge mp-1a2b")
+    with pytest.raises(ReplyError, match="out of date"):
+        accept(database, "merge", quoted=old)
+
+
+@pytest.mark.parametrize("handle", ["gc-7f3a", "rt-5c1e0a", "mp-1a2b"])
+def test_a_questions_message_tells_its_nonce(database: Database, handle: str) -> None:
+    nonce = ask(database, handle)
+    with database.transaction() as connection:
+        (message,) = waiting_messages(connection)
+    assert desk.nonce_of(message.key) == nonce
+    assert desk.nonce_of(f"accepted:{nonce}") == ""
+
+
+def test_an_expired_merge_is_asked_again_only_while_it_makes_sense(database: Database) -> None:
+    ask(database, "mp-1a2b")
+    ask(database, "mp-3c4d")
+    later = NOW + 15 * 86_400
+    with database.transaction() as connection:
+        renewed = desk.renew_expired(
+            connection,
+            lambda handle: None,
+            ApprovalSettings(),
+            later,
+            lambda handle: "Again?" if handle == "mp-1a2b" else None,
+        )
+        assert [one.proposal_id for one in open_proposals(connection)] == ["mp-1a2b"]
+    assert renewed == 1
+    with pytest.raises(ReplyError, match="mp-3c4d has expired"):
+        accept(database, "merge mp-3c4d", at=later)

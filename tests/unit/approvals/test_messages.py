@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hermes_apprentice.approvals import messages
 from hermes_apprentice.approvals.outbox import SENT_AGAIN
+from hermes_apprentice.approvals.plain_text import LONGEST
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
 from hermes_apprentice.domain.pattern import Candidate, CandidateState, Forecast
 from hermes_apprentice.domain.routing import Rollout
@@ -42,7 +43,7 @@ def test_a_graduation_message_carries_evidence_and_the_replies(
         "changes until it has proved itself beside the present model.\n"
         "Reply: train gc-7f3a · skip gc-7f3a · details gc-7f3a"
     )
-    assert len(text) < messages.LONGEST
+    assert len(text) < LONGEST
 
 
 def test_a_forecast_without_a_price_claims_nothing() -> None:
@@ -61,7 +62,7 @@ def test_a_long_verdict_is_cut_to_fit_every_platform() -> None:
         scores=None,
         threshold=1.0,
     )
-    assert len(messages.verdict_message("x", verdict)) == messages.LONGEST
+    assert len(messages.verdict_message("x", verdict)) == LONGEST
 
 
 def verdict(outcome: Outcome, *reasons: str) -> Verdict:

@@ -286,3 +286,83 @@ def test_only_the_builder_and_readers_of_its_files_make_examples() -> None:
         if re.search(r"(?<![\w.])Example\(\s*$|(?<![\w.])Example\(\w", path.read_text(), re.M)
     }
     assert makers == {"dataset/builder.py"}
+
+
+# --- earlier datasets -------------------------------------------------------------------
+
+
+def test_what_was_tested_stays_a_test_and_new_groups_are_split(
+    make_exchange: Make, tmp_path: Path
+) -> None:
+    everything = orders(make_exchange, 120)
+    first = build(everything[0::2][:50], tmp_path / "a")
+    second = build(everything[1::2][:50], tmp_path / "b")
+    whole = build_dataset(
+        everything, "pt-2", LIMITS, Redactor(), tmp_path / "c", NOW, earlier=[first, second]
+    )
+    places = {one.example_id: one.split for one in whole.examples}
+    before = {one.example_id: one.split for one in (*first.examples, *second.examples)}
+    assert {name: places[name] for name in before} == before
+    new = [one for one in whole.examples if one.example_id not in before]
+    assert {one.split for one in new} >= {Split.TRAIN, Split.TEST}
+    assert read_dataset(tmp_path / "c") == whole
+
+
+def test_a_repetition_of_a_tested_request_is_neither_learned_nor_replaces_the_test(
+    make_exchange: Make, tmp_path: Path
+) -> None:
+    exchanges = orders(make_exchange)
+    first = build(exchanges, tmp_path / "a")
+    tested = first.of(Split.TEST)[0]
+    source = next(one for one in exchanges if one.exchange_id == tested.example_id)
+    again = replace(source, exchange_id="again", answer='{"item": "none"}', asked_at=NOW + 9e6)
+    near = replace(
+        source, exchange_id="near", request=f"{source.request} Thanks.", asked_at=NOW + 9.1e6
+    )
+    whole = build_dataset(
+        [*exchanges, again, near], "pt-1", LIMITS, Redactor(), tmp_path / "b", NOW, earlier=[first]
+    )
+    by_id = {one.example_id: one for one in whole.examples}
+    assert by_id[tested.example_id] == tested
+    assert "again" not in by_id
+    assert by_id["near"].split is Split.TEST
+
+
+def test_a_tested_request_whose_session_is_gone_still_keeps_its_likes_out_of_training(
+    make_exchange: Make, tmp_path: Path
+) -> None:
+    exchanges = orders(make_exchange)
+    first = build(exchanges, tmp_path / "a")
+    tested = first.of(Split.TEST)[0]
+    source = next(one for one in exchanges if one.exchange_id == tested.example_id)
+    near = replace(
+        source, exchange_id="near", request=f"{source.request} Thanks.", asked_at=NOW + 9e6
+    )
+    rest = [one for one in exchanges if one is not source]
+    whole = build_dataset(
+        [*rest, near], "pt-1", LIMITS, Redactor(), tmp_path / "b", NOW, earlier=[first]
+    )
+    by_id = {one.example_id: one for one in whole.examples}
+    assert tested.example_id not in by_id
+    assert by_id["near"].split is Split.TEST
+
+
+def test_a_test_in_one_dataset_outweighs_training_in_another(
+    make_exchange: Make, tmp_path: Path
+) -> None:
+    exchanges = orders(make_exchange)
+    first = build(exchanges, tmp_path / "a")
+    moved = first.of(Split.TRAIN)[3].example_id
+    turned = replace(
+        first,
+        examples=tuple(
+            replace(one, split=Split.TEST) if one.example_id == moved else one
+            for one in first.examples
+        ),
+    )
+    for number, earlier in enumerate(([first, turned], [turned, first])):
+        whole = build_dataset(
+            exchanges, "pt-1", LIMITS, Redactor(), tmp_path / f"{number}", NOW, earlier=earlier
+        )
+        places = {one.example_id: one.split for one in whole.examples}
+        assert places[moved] is Split.TEST

@@ -53,6 +53,31 @@ def test_the_machine_is_described_also_for_a_home_that_is_not_there(tmp_path: Pa
     assert examine_machine(tmp_path / "a" / "b").free_bytes > 0
 
 
+def test_gpus_docker_and_services_are_what_their_commands_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "unix:///run/user/7/d.sock"
+    for name, said in (
+        ("nvidia-smi", "echo 'Invented GPU, 24576 MiB'"),
+        ("docker", f'case "$1" in context) echo {place} ;; *) echo 28.1 ;; esac'),
+        ("systemctl", "echo active"),
+        ("ssh", "true"),
+    ):
+        command = tmp_path / name
+        command.write_text(f"#!/bin/sh\n{said}\n")
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = examine_machine(tmp_path)
+    assert found.gpus == ("Invented GPU, 24576 MiB",)
+    assert (found.docker, found.docker_host) == ("28.1", place)
+    assert (found.docker_command, found.ssh_command) == (f"{tmp_path}/docker", f"{tmp_path}/ssh")
+    assert (found.user_services, found.sidecar_runs) == (True, True)
+    for command in tmp_path.iterdir():
+        command.write_text("#!/bin/sh\nexit 1\n")
+    none = examine_machine(tmp_path)
+    assert (none.gpus, none.docker, none.docker_host, none.user_services) == ((), "", "", False)
+
+
 def test_the_shipped_jobs_have_their_scripts() -> None:
     jobs = wanted_jobs()
     assert {"apprentice-detect", "apprentice-tick", "apprentice-outbox"} <= {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ from pydantic import SecretStr
 
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.interfaces.cli.installing import _difference
+from hermes_apprentice.interfaces.install.admission import admitted
 from hermes_apprentice.interfaces.install.carrying_out import carry_out, check_writable, take_out
+from hermes_apprentice.interfaces.install.placement import place, sidecar_url
 from hermes_apprentice.interfaces.install.plan import (
     Act,
     FileChange,
     Plan,
     Step,
     script_content,
-    sidecar_url,
 )
 from hermes_apprentice.interfaces.install.receipt import JobRecord, receipt_path
 from hermes_apprentice.interfaces.install.scheduler import Job, wanted_jobs
@@ -43,7 +45,15 @@ from hermes_apprentice.interfaces.install.wishes import (
     ProviderFacts,
     Wishes,
 )
-from hermes_apprentice.settings import ServerSettings, Settings, TrainerSettings, UpstreamSettings
+from hermes_apprentice.settings import (
+    IsolationSettings,
+    ServerSettings,
+    Settings,
+    TrainerSettings,
+    UpstreamSettings,
+)
+from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.tenants import TenantStore
 
 OPENROUTER = ProviderFacts(
     base_url="https://openrouter.ai/api/v1",
@@ -327,11 +337,12 @@ def test_an_unknown_hermes_and_missing_extras_are_warned_about_and_go_on(
     assert "plugins" not in yaml.safe_load(after or b"")
 
 
-def test_scripts_are_handed_over_where_hermes_lacks_the_package() -> None:
+def test_scripts_are_handed_over_where_hermes_lacks_the_package(settings: Settings) -> None:
     name = wanted_jobs()[0].script
-    compile(script_content(name, facts(has_apprentice=False)), name, "exec")
-    assert b"os.execv" in script_content(name, facts(has_apprentice=False))
-    assert b"hermes_apprentice" in script_content(name, facts())
+    here = place(settings, machine())
+    compile(script_content(name, facts(has_apprentice=False), here), name, "exec")
+    assert b"os.execv" in script_content(name, facts(has_apprentice=False), here)
+    assert b"hermes_apprentice" in script_content(name, facts(), here)
 
 
 def test_a_disabled_plugin_stays_disabled(settings: Settings, home: Path) -> None:
@@ -612,3 +623,103 @@ def test_keys_are_hidden_where_a_plan_is_shown(tmp_path: Path) -> None:
 def test_what_is_there_is_surveyed(settings: Settings, home: Path) -> None:
     found = survey_own(settings)
     assert (found.settings, found.upstream_env, found.has_keys) == (None, None, False)
+
+
+def test_who_may_decide_is_taken_from_hermes_and_the_base_model_is_written(
+    settings: Settings, home: Path
+) -> None:
+    (home / ".env").write_text('TELEGRAM_ALLOWED_USERS="4711, 4712,*"\n# X=1\n')
+    written = planned(settings, Wishes(budget=5, base_model="vendor/small")).own[0].after
+    told = tomllib.loads((written or b"").decode())
+    assert told["approvals"] == {"deciders": ["telegram:4711", "telegram:4712"]}
+    assert told["trainer"] == {"base_model": "vendor/small"}
+    assert told["budget"] == {"monthly_dollars": 5}
+    kept = planned(settings, Wishes(base_model="other"), own=own(settings, settings=b"a = 1\n"))
+    assert any("[trainer] base_model" in text for text in kept.warnings)
+    assert Settings.model_validate({"home": home, "hermes_home": home, **told})
+
+
+KEY = "ap-0123456789-" + "5a" * 32
+
+
+def in_docker(settings: Settings) -> Settings:
+    return settings.model_copy(update={"isolation": IsolationSettings(profile="docker")})
+
+
+def test_where_a_key_is_needed_hermes_gets_one_and_keeps_it(settings: Settings, home: Path) -> None:
+    placed = in_docker(settings)
+    (home / ".env").write_text("A=1")
+    wishes = Wishes(new_key=SecretStr(KEY))
+    plan = planned(placed, wishes, own=survey_own(placed), docker="28")
+    assert Step.TENANT in plan.steps
+    done(plan, placed)
+    text = f'A=1\nAPPRENTICE_HOME="{settings.home}"\nAPPRENTICE_KEY="{KEY}"\n'
+    assert (home / ".env").read_text() == text
+    entry = yaml.safe_load((home / "config.yaml").read_text())["providers"]["apprentice"]
+    assert entry["key_env"] == "APPRENTICE_KEY"
+    assert "api_key" not in entry
+    with Database(placed.database_path) as database:
+        assert admitted(TenantStore(database).directory(), KEY)
+    other = Wishes(new_key=SecretStr(KEY.replace("5a", "6b")))
+    assert planned(placed, other, own=survey_own(placed), docker="28").empty
+    # Once there are tenants, loopback wants the key as well.
+    left = own(settings, directory=survey_own(placed).directory)
+    entry = planned(settings, other, own=left).profiles[0]
+    config = next(file.after for file in entry.files if file.path.suffix == ".yaml")
+    assert b"key_env" in (config or b"")
+    take_out(removal(settings), settings, None, print)
+    assert (home / ".env").read_text() == "A=1"
+    assert (home / "config.yaml").read_text() == CONFIG
+
+
+def test_a_setup_that_needs_a_key_later_adds_it_to_its_own_lines(
+    settings: Settings, home: Path
+) -> None:
+    done(planned(settings), settings)
+    with (home / ".env").open("a") as file:
+        file.write("MINE=1\n")
+    placed = in_docker(settings)
+    done(
+        planned(placed, Wishes(new_key=SecretStr(KEY)), own=survey_own(placed), docker="28"), placed
+    )
+    text = (home / ".env").read_text()
+    assert text.startswith("MINE=1\nAPPRENTICE_HOME=")
+    assert text.endswith(f'APPRENTICE_KEY="{KEY}"\n')
+    take_out(removal(settings), settings, None, print)
+    assert (home / ".env").read_text() == "MINE=1\n"
+    assert (home / "config.yaml").read_text() == CONFIG
+
+
+def test_hermes_waits_longer_for_tools_in_a_container(settings: Settings, home: Path) -> None:
+    for text, wanted in (("", 6.0), ("mcp_discovery_timeout: 2\n", 6.0),
+                         ("mcp_discovery_timeout: 9\n", 9)):  # fmt: skip
+        (home / "config.yaml").write_text(CONFIG + text)
+        plan = planned(in_docker(settings), Wishes(new_key=SecretStr(KEY)), docker="28")
+        after = next(file.after for file in plan.profiles[0].files if file.path.suffix == ".yaml")
+        assert yaml.safe_load(after or b"")["mcp_discovery_timeout"] == wanted
+
+
+def test_moving_into_a_container_ends_the_service(settings: Settings, home: Path) -> None:
+    unit = planned(settings, user_services=True).own[-1].after
+    placed = in_docker(settings)
+    there = own(settings, unit=unit, settings=b"")
+    plan = planned(
+        placed, Wishes(new_key=SecretStr(KEY)), own=there, user_services=True, docker="8"
+    )
+    assert Step.STOP in plan.steps
+    assert Step.START not in plan.steps
+    assert [file.after for file in plan.own if file.path.suffix == ".service"] == [None]
+
+
+def test_training_is_made_where_it_runs(settings: Settings, home: Path) -> None:
+    wishes = Wishes(with_training=True, new_key=SecretStr(KEY))
+    plan = planned(in_docker(settings), wishes, docker="28")
+    assert Step.TRAINING not in plan.steps
+    assert b'train_python = "/opt/training/bin/python"' in (plan.own[0].after or b"")
+    assert "TRAINING=yes" in plan.notes[0]
+
+
+def test_a_new_key_is_never_shown(tmp_path: Path) -> None:
+    for name, text in ((".env", f'APPRENTICE_KEY="{KEY}"\n'), ("hermes.key", f"{KEY}\n")):
+        shown = _difference(FileChange(path=tmp_path / name, before=None, after=text.encode()))
+        assert "5a5a" not in shown

@@ -132,6 +132,56 @@ async def test_a_gateway_of_an_unknown_kind_is_left_alone(
     assert Watch().hear(event=event, gateway=gateway) is None
 
 
+@pytest.mark.parametrize(
+    "gateway",
+    [
+        object(),
+        SimpleNamespace(adapters=None, config=None),
+        SimpleNamespace(adapters={"telegram": object(), DISCORD.value: None}, config=object()),
+        SimpleNamespace(
+            adapters={"telegram": SimpleNamespace(_app=None)}, _profile_adapters=["changed"]
+        ),
+    ],
+)
+async def test_connections_of_an_unknown_kind_are_left_alone_and_the_log_says_so(
+    gateway: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = Watch()
+    with caplog.at_level(logging.WARNING):
+        await watch._attend(gateway)
+        first = len(caplog.records)
+        await watch._attend(gateway)
+    assert 0 < first == len(caplog.records)
+    assert "apprentice reply" in caplog.text
+
+
+async def test_in_a_busy_chat_ours_are_heard_and_hermes_gets_the_rest(place: Path) -> None:
+    class Connection(Adapter):
+        """One that asks a handler about busy chats, as Hermes' do."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.passed: list[str] = []
+            self._busy_session_handler: Any = self._queue
+
+        def set_busy_session_handler(self, handler: Any) -> None:
+            self._busy_session_handler = handler
+
+        async def _queue(self, event: Any, session_key: str) -> bool:
+            self.passed.append(event.text)
+            return False
+
+    adapter = Connection()
+    watch = Watch()
+    watch._gateway = gateway = Gateway(adapter, {"7"})
+    await watch._attend(gateway)
+    assert await adapter._busy_session_handler(message("details gc-9999"), "key") is True
+    assert await adapter._busy_session_handler(message("And then?"), "key") is False
+    assert await adapter._busy_session_handler(message("train gc-7f3a", user="8"), "key") is False
+    await asyncio.wait_for(adapter.said.wait(), 30)
+    assert adapter.passed == ["And then?", "train gc-7f3a"]
+
+
 async def test_a_hook_that_fails_says_so_once_and_lets_everything_pass(
     place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,9 @@ QUESTION = "A request keeps coming back: ticket, label (gc-7f3a)."
         "demote ticket-label",
         "rollback ticket-label",
         "budget increase 10",
+        "skip mp-1a2b",
+        "train gc\u20117f3a",  # as a phone writes it
+        "budget increase -10",
         "train gc-zzzz",  # a slip of the finger is answered by us, not by the agent
     ],
 )
@@ -82,3 +85,19 @@ def test_commands_are_heard(text: str, expected: Heard | None) -> None:
 def test_long_texts_are_not_even_looked_at() -> None:
     assert not plausible("/apprentice " + "x" * 500)
     assert not plausible("Tell me about lighthouses.")
+
+
+@pytest.mark.parametrize("word", ["merge", "reject"])
+def test_a_bare_merge_is_ours_only_while_a_merge_is_open(word: str) -> None:
+    merging = Known(frozenset({"mp-1a2b"}))
+    assert plausible(word)
+    assert listen(word, KNOWN) is None
+    assert listen(word, merging) == Heard(word, command=False)
+    assert listen("train", merging) is None
+    assert listen(word, merging, private=False) is None
+    assert listen(word, merging, private=False, quoted="(mp-1a2b)") is not None
+
+
+@pytest.mark.parametrize("text", ["merge mp-1a2b", "merge mp-zzzz", "train rt-5c1e0a"])
+def test_a_handle_is_always_ours(text: str) -> None:
+    assert listen(text, NOTHING) == Heard(text, command=False)

@@ -62,7 +62,7 @@ def test_a_specialist_that_keeps_failing_is_taken_out_with_a_reason() -> None:
     assert text == (
         f"'label-ticket' version 3 was taken out of service: {reason}. The upstream answers "
         "these requests again; train it anew, retire it, or put it into shadow again with "
-        "`apprentice specialists resume label-ticket`."
+        "'apprentice specialists resume label-ticket'."
     )
 
 
@@ -92,7 +92,7 @@ def test_what_fails_in_shadow_is_not_said_to_have_served() -> None:
     assert text == (
         f"'label-ticket' version 3 will not be put into service: {reason}. It only ran beside the "
         "upstream, and none of its answers was sent; train it anew, retire it, or put it into "
-        "shadow again with `apprentice specialists resume label-ticket`."
+        "shadow again with 'apprentice specialists resume label-ticket'."
     )
 
 

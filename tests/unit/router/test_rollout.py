@@ -147,16 +147,18 @@ def test_nothing_compared_is_no_evidence_for_anything() -> None:
     assert (found.compared, found.evidence, found.lower, found.drift) == (0, 1.0, 0.0, 0.0)
 
 
-def test_the_operator_hears_of_the_start_the_end_and_an_alarm_only() -> None:
+def test_the_operator_hears_of_every_step_up_and_of_an_alarm() -> None:
     shadow, canary = rollout(), rollout(Stage.CANARY, 0.05)
     wider, live = rollout(Stage.CANARY, 0.15), rollout(Stage.LIVE, 1.0)
-    assert notice_of(canary, wider) is None
+    assert notice_of(canary, canary) is None
+    second = notice_of(canary, wider)
+    assert second is not None and "now answers 15% of its requests, up from 5%" in second.text
     first, last = notice_of(shadow, canary), notice_of(wider, live)
     alarm = notice_of(live, rollout(Stage.QUARANTINED))
     assert first is not None and "5%" in first.text
     assert last is not None and "live" in last.text
     assert alarm is not None and "out of service" in alarm.text
-    assert len({first.key, last.key, alarm.key}) == 3
+    assert len({first.key, second.key, last.key, alarm.key}) == 4
 
 
 def test_the_message_about_a_fall_quotes_what_fell() -> None:
@@ -230,7 +232,7 @@ def test_a_guardrails_alarm_counts_in_every_stage_and_names_its_reason() -> None
 def test_the_messages_about_a_fall_are_as_they_are_documented() -> None:
     way_out = (
         "train it anew, retire it, or put it into shadow again with "
-        "`apprentice specialists resume label-ticket`."
+        "'apprentice specialists resume label-ticket'."
     )
     for start, history, text in (
         (

@@ -123,3 +123,71 @@ async def test_while_the_database_cannot_be_read_the_last_state_stays(
     await specialists.refresh()
     assert specialists.now.find("label-ticket") is not None
     assert "rollouts" in specialists.problems
+
+
+# --- merged specialists -------------------------------------------------------------------
+
+PARENT = replace(LIVE, slug="left")
+HEIR = replace(LIVE, slug="whole", stage=Stage.SHADOW, share=0.0)
+
+
+async def family(
+    settings: Settings, store: Store, *rollouts: Rollout
+) -> tuple[Specialists, Loaded, Loaded]:
+    for rollout in rollouts:
+        save(settings, rollout)
+    left = replace(loaded(), slug="left")
+    whole = replace(loaded(), slug="whole", parents=("left", "right"))
+    specialists = Specialists(FakeSource(FakeMatcher({}), left, whole), store)
+    await specialists.refresh()
+    return specialists, left, whole
+
+
+async def test_a_merged_specialist_in_shadow_only_watches_its_parents(
+    settings: Settings, store: Store
+) -> None:
+    specialists, left, whole = await family(settings, store, PARENT, HEIR)
+    found = specialists.now.serving("left", "any")
+    assert found == (left, PARENT, whole, True)
+    assert specialists.now.serving("elsewhere", "any") is None
+
+
+async def test_a_merged_specialist_that_is_hidden_from_somebody_never_sees_their_requests(
+    settings: Settings, store: Store
+) -> None:
+    heir = replace(HEIR, stage=Stage.LIVE, share=1.0)
+    specialists, left, _ = await family(settings, store, PARENT, heir)
+    hidden = frozenset({"whole"})
+    assert specialists.now.serving("left", "any", hidden) == (left, PARENT, None, False)
+
+
+async def test_a_merged_specialist_answers_its_share_of_its_parents_sessions(
+    settings: Settings, store: Store
+) -> None:
+    heir = replace(HEIR, stage=Stage.CANARY, share=0.5)
+    specialists, left, whole = await family(settings, store, PARENT, heir)
+    found = [specialists.now.serving("left", f"session {index}") for index in range(200)]
+    own = [one for one in found if one is not None and one.loaded is whole]
+    assert 70 < len(own) < 130
+    assert all(one.heir is None and one.proving for one in own)
+    assert all(one is not None and (one.loaded is whole or one.heir is whole) for one in found)
+    assert any(one is not None and one.loaded is left for one in found)
+
+
+async def test_a_live_merged_specialist_takes_its_parents_place_at_once(
+    settings: Settings, store: Store
+) -> None:
+    heir = replace(HEIR, stage=Stage.LIVE, share=1.0)
+    specialists, _, whole = await family(settings, store, PARENT, heir)
+    assert specialists.now.serving("left", "any") == (whole, heir, None, False)
+    save(settings, replace(PARENT, stage=Stage.RETIRED))
+    await specialists.refresh()
+    assert specialists.now.serving("left", "any") == (whole, heir, None, False)
+
+
+@pytest.mark.parametrize("stage", [Stage.QUARANTINED, Stage.RETIRED])
+async def test_a_merged_specialist_out_of_service_leaves_its_parents_alone(
+    settings: Settings, store: Store, stage: Stage
+) -> None:
+    specialists, left, _ = await family(settings, store, PARENT, replace(HEIR, stage=stage))
+    assert specialists.now.serving("left", "any") == (left, PARENT, None, False)

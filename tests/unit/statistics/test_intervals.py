@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hermes_apprentice.statistics.intervals import (
+    Bounds,
     IndexArray,
     binomial_lower,
     binomial_upper,
     clopper_pearson,
     paired_bootstrap,
+    paired_bounds,
     trials_needed,
     wilson,
 )
@@ -104,3 +106,31 @@ def test_impossible_counts_are_refused(successes: int, trials: int) -> None:
     for function in (binomial_lower, binomial_upper, wilson):
         with pytest.raises(ValueError, match="do not fit"):
             function(successes, trials, 0.95)
+
+
+@pytest.mark.parametrize(("size", "gain", "loss"), [(60, 0.05, 0.1), (150, 0.02, 0.07)])
+def test_the_paired_bound_is_missed_as_often_as_it_says(
+    size: int, gain: float, loss: float
+) -> None:
+    generator = np.random.default_rng(4)
+    drawn = generator.multinomial(size, [gain, loss, 1 - gain - loss], 1_000)
+    missed = sum(
+        paired_bounds(int(gained), int(lost), size, 0.95).low > gain - loss
+        for gained, lost, _ in drawn
+    )
+    assert 0.03 < missed / 1_000 < 0.075
+
+
+def test_no_difference_in_few_rows_proves_little() -> None:
+    assert paired_bounds(0, 0, 0, 0.95) == Bounds(0.0, -1.0, 1.0)
+    few, many = paired_bounds(0, 0, 20, 0.95), paired_bounds(0, 0, 200, 0.95)
+    assert few.low < -0.1 < -0.02 < many.low < 0
+    assert many.high == pytest.approx(-many.low)
+    # Where no pair differs, the score equation has a closed form.
+    assert few.low == pytest.approx(-(1.644854**2) / (20 + 1.644854**2), abs=1e-4)
+
+
+@pytest.mark.parametrize(("gained", "lost", "trials"), [(3, 3, 5), (-1, 2, 5), (0, -1, 5)])
+def test_impossible_pairs_are_refused(gained: int, lost: int, trials: int) -> None:
+    with pytest.raises(ValueError, match=r"do not fit|no counts"):
+        paired_bounds(gained, lost, trials, 0.95)

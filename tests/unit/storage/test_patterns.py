@@ -246,3 +246,89 @@ def test_ineligible_exchanges_are_never_loose(
     ExchangeStore(database).upsert([StoredExchange(exchange=one, user_row=1, answer_row=2)], NOW)
 
     assert store.loose([], 9) == []
+
+
+# --- merged patterns ----------------------------------------------------------------------
+
+
+def three(pattern: Pattern) -> list[Pattern]:
+    return [
+        replace(pattern, pattern_id=f"pt-{number}", slug=f"slug-{number}") for number in range(3)
+    ]
+
+
+def test_a_merged_pattern_gives_its_members_and_keeps_its_name(
+    database: Database, pattern: Pattern, make_exchange: Callable[..., Exchange]
+) -> None:
+    ids = add_exchanges(database, make_exchange, 4)
+    with database.transaction() as connection:
+        store = PatternStore(connection)
+        one, other, whole = three(pattern)
+        for part in (one, other, whole):
+            store.save(place(part), NOW)
+        store.add_members(one.pattern_id, [(ids[0], 0.9)])
+        store.add_members(other.pattern_id, [(ids[1], 0.9)])
+        store.absorb(whole.pattern_id, [one.pattern_id, other.pattern_id])
+        assert store.members(whole.pattern_id) == ids[:2]
+        assert [found.pattern_id for found in store.patterns()] == [whole.pattern_id]
+        assert store.names() == ({"pt-0", "pt-1", "pt-2"}, {"slug-0", "slug-1", "slug-2"})
+        assert store.is_merged(one.pattern_id) and not store.is_merged(whole.pattern_id)
+        assert store.pattern(one.pattern_id) == one
+
+        # Somebody who looked before the merge still adds to a part.
+        store.save(place(one), NOW)
+        store.add_members(one.pattern_id, [(ids[2], 0.9)])
+        store.gather()
+        assert store.members(whole.pattern_id) == ids[:3]
+
+
+def test_what_was_merged_twice_ends_in_the_last_pattern(
+    database: Database, pattern: Pattern, make_exchange: Callable[..., Exchange]
+) -> None:
+    ids = add_exchanges(database, make_exchange, 1)
+    with database.transaction() as connection:
+        store = PatternStore(connection)
+        first, second, third = three(pattern)
+        for part in (first, second, third):
+            store.save(place(part), NOW)
+        store.absorb(second.pattern_id, [first.pattern_id])
+        store.absorb(third.pattern_id, [second.pattern_id])
+        store.add_members(first.pattern_id, [(ids[0], 0.9)])
+        store.gather()
+        assert store.members(third.pattern_id) == ids
+
+
+@pytest.mark.parametrize(
+    ("session", "at", "route", "own"),
+    [
+        ("s0", 0.2, "specialist", True),
+        ("fp-1234", 0.2, "specialist", True),
+        ("s0", 0.2, "upstream", False),
+        ("s0", 500.0, "specialist", False),
+        ("elsewhere", 0.2, "specialist", False),
+    ],
+)
+def test_an_answer_is_a_specialists_own_where_the_ledger_says_so(
+    database: Database,
+    pattern: Pattern,
+    make_exchange: Callable[..., Exchange],
+    session: str,
+    at: float,
+    route: str,
+    own: bool,
+) -> None:
+    exchange = make_exchange(session_id="s0", asked_at=NOW, answered_at=NOW + 1)
+    ExchangeStore(database).upsert(
+        [StoredExchange(exchange=exchange, user_row=1, answer_row=2)], NOW
+    )
+    with database.transaction() as connection:
+        store = PatternStore(connection)
+        store.save(place(pattern), NOW)
+        store.add_members(pattern.pattern_id, [(exchange.exchange_id, 0.9)])
+        connection.execute(
+            "INSERT INTO ledger (at, request_id, session, call_kind, route, model, status) "
+            "VALUES (?, 'r', ?, 'first', ?, 'm', 200)",
+            (NOW + at, session, route),
+        )
+        found = store.answered_here(pattern.pattern_id)
+    assert found == ({exchange.exchange_id} if own else set())

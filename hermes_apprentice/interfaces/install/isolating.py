@@ -1,0 +1,84 @@
+"""What the operator should know about an isolation profile before agreeing. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pydantic import SecretStr
+
+from hermes_apprentice.interfaces.install.placement import (
+    Isolation,
+    Placement,
+    reachable_upstream,
+    ssh_command,
+)
+from hermes_apprentice.interfaces.install.plan import SIDECAR_KEY_ENV
+from hermes_apprentice.interfaces.install.survey import OwnState, ProfileState
+from hermes_apprentice.interfaces.install.wishes import HermesFacts, Wishes
+from hermes_apprentice.settings import Settings
+
+
+def isolation_warnings(
+    settings: Settings,
+    profiles: Sequence[ProfileState],
+    hermes: HermesFacts,
+    upstream: str,
+    placement: Placement,
+) -> list[str]:
+    """Say what is different from a setup with everything in one place.
+
+    Args:
+        settings: Apprentice's settings.
+        profiles: The profiles of Hermes that are set up.
+        hermes: The Hermes that is installed.
+        upstream: The real endpoint, as Hermes reaches it.
+        placement: Where Apprentice runs.
+    """
+    found: list[str] = []
+    seen = reachable_upstream(upstream, placement)
+    if seen != upstream:
+        found.append(
+            f"The model endpoint {upstream} is on this machine, so the sidecar asks {seen}. See "
+            "that it listens there too, not on 127.0.0.1 only."
+        )
+    if placement.contained and placement.isolation is Isolation.NONE:
+        found.append(
+            "Hermes runs in a container: start the sidecar inside it as well, or on the outside "
+            "with --isolation docker --sidecar-url http://ADDRESS:PORT/v1. Both homes must be on "
+            "volumes, or they end with the container."
+        )
+    if placement.contained and placement.isolation is Isolation.DOCKER:
+        found.append(
+            f"Hermes runs in a container, and asks the sidecar outside of it at {placement.url}. "
+            f"Mount {settings.home} and {settings.hermes_home} there under the same paths, "
+            "because jobs, tools and plugin stay on this side."
+        )
+    if placement.isolation is Isolation.FIRECRACKER:
+        inside = shlex.join(ssh_command(settings))
+        plugin = "Its plugin is left out" if hermes.has_apprentice else "There is no plugin"
+        found.append(
+            f"The microVM shares no file with Hermes. {plugin}: no buttons and replies over "
+            "Telegram, and calls are told apart by their shape. Messages are still delivered by "
+            f"the job; decide with {inside} apprentice reply 'train gc-...', or let the agent ask "
+            "through its tools."
+        )
+    return found
+
+
+def with_key(
+    placement: Placement, wishes: Wishes, profiles: Sequence[ProfileState], own: OwnState
+) -> Placement:
+    """Return the placement with Hermes' key: the one that it has, or a new one."""
+    if not placement.keyed and not own.directory.tenants:
+        return placement
+    present = [value for state in profiles if (value := state.value_of(SIDECAR_KEY_ENV))]
+    return replace(placement, key=SecretStr(present[0]) if present else wishes.new_key)
+
+
+def how_to_stop(settings: Settings) -> str:
+    """Say how the sidecar is stopped, where that is not by a service."""
+    profile = settings.isolation.profile
+    stops = {"docker": f"docker rm -f {settings.isolation.container}", "firecracker": "end the VM"}
+    return f" ({stops[profile]})" if profile in stops else ""

@@ -1,0 +1,76 @@
+"""What a registered version was made from, and which exchanges may teach a new one.
+
+Knows nothing about when anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hermes_apprentice.dataset.reader import read_dataset
+from hermes_apprentice.domain.dataset import Dataset
+from hermes_apprentice.domain.exchange import Exchange
+from hermes_apprentice.domain.specialist import Manifest
+from hermes_apprentice.errors import DatasetError
+from hermes_apprentice.pipeline.workshop import Workshop
+from hermes_apprentice.serving.cpu import open_artefact
+from hermes_apprentice.storage.exchanges import ExchangeStore
+from hermes_apprentice.storage.patterns import PatternStore
+from hermes_apprentice.validator.regression import Contender
+
+RUN = "run"
+"""Entry in the recipe of a signed manifest that names the run it came from."""
+
+
+def dataset_of(shop: Workshop, manifest: Manifest) -> Dataset:
+    """Return the dataset that a version was trained and judged on.
+
+    Raises:
+        DatasetError: It is gone, or is not what the signed manifest names.
+    """
+    run = dict(manifest.recipe).get(RUN, "")
+    dataset = read_dataset(shop.run_dir(run) / "dataset")
+    if dataset.digest != manifest.dataset:
+        raise DatasetError(
+            f"The dataset of '{manifest.slug}' version {manifest.version} is not the one that it "
+            "was trained on."
+        )
+    return dataset
+
+
+@contextmanager
+def contender(shop: Workshop, slug: str, version: int) -> Iterator[Contender]:
+    """Open a registered version, to be compared with another on what it was tested on.
+
+    Raises:
+        ApprenticeError: The version or its dataset is damaged or gone.
+    """
+    registered = shop.registry.open_version(slug, version)
+    manifest = registered.manifest
+    dataset = dataset_of(shop, manifest)
+    run = shop.run_dir(dict(manifest.recipe)[RUN])
+    with (
+        registered.checkout() as folder,
+        open_artefact(folder, dataset, shop.embedder, shop.redactor) as runtime,
+    ):
+        yield Contender(
+            name=slug,
+            dataset=dataset,
+            answer_many=runtime.answer_many,
+            out_of_fold=run / str(manifest.kind) / "out_of_fold.jsonl",
+            threshold=manifest.verdict.threshold,
+        )
+
+
+def lessons(shop: Workshop, *pattern_ids: str) -> list[Exchange]:
+    """Return the exchanges of patterns that the upstream answered, oldest first.
+
+    What a specialist answered teaches nothing: it would learn its own mistakes.
+    """
+    with shop.database.transaction() as connection:
+        store = PatternStore(connection)
+        ids = [name for pattern_id in pattern_ids for name in store.members(pattern_id)]
+        own = {name for pattern_id in pattern_ids for name in store.answered_here(pattern_id)}
+    found = ExchangeStore(shop.database).by_ids([name for name in ids if name not in own])
+    return sorted(found, key=lambda one: (one.asked_at, one.exchange_id))
