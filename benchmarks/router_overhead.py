@@ -1,7 +1,9 @@
 """What the sidecar adds to a call that no specialist can answer, beside the direct call.
 
 Three processes on one machine: a fast fake upstream, the sidecar as it is served, and this load
-generator. Both methods run in the same minutes, in alternating rounds. Cases: ``json_c1`` and
+generator. All methods run in the same minutes, in alternating rounds. With ``--litellm``, LiteLLM's
+proxy is measured as well, with fewer requests; it lives in an environment of its own
+(``pip install 'litellm[proxy]'``), whose interpreter the option names. Cases: ``json_c1`` and
 ``sse_c1`` one call after the other, ``json_c64`` over 64 connections (about 1 kB each);
 ``hermes50k_c1`` and ``hermes50k_c64`` with a body of the size that Hermes sends.
 
@@ -16,9 +18,12 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import statistics
+import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,12 +96,14 @@ class FakeUpstream(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def on_body(self, body: bytes) -> None:
-        """Note whether a stream is wanted; the flag stands at the end of the body."""
-        self._streamed = b'"stream": true' in body[-100:]
+        """Note whether a stream is wanted; the flag stands at an end of the body."""
+        ends = body if len(body) < 5_000 else body[-100:]
+        self._streamed = self._streamed or b'"stream": true' in ends or b'"stream":true' in ends
 
     def on_message_complete(self) -> None:
         """Answer."""
-        self._transport.write(self.STREAM if self._streamed else self.JSON)  # type: ignore[attr-defined]
+        answer, self._streamed = self.STREAM if self._streamed else self.JSON, False
+        self._transport.write(answer)  # type: ignore[attr-defined]
 
 
 def run_upstream(ready: Connection) -> None:
@@ -130,7 +137,14 @@ def run_sidecar(ready: Connection, upstream: str, home: str) -> None:
 
 @contextmanager
 def child(target: Callable[..., None], *values: Any) -> Iterator[tuple[Any, int]]:
-    """Run a function in a process of its own; gives what it sends, and its pid."""
+    """Run a function in a process of its own; gives the first that it sends, and its pid."""
+    with child_with_pipe(target, *values) as (pipe, pid):
+        yield pipe.recv(), pid
+
+
+@contextmanager
+def child_with_pipe(target: Callable[..., None], *values: Any) -> Iterator[tuple[Connection, int]]:
+    """Run a function in a process of its own; gives the pipe to it once it spoke, and its pid."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, *values), daemon=True)
@@ -139,11 +153,66 @@ def child(target: Callable[..., None], *values: Any) -> Iterator[tuple[Any, int]
         if not ours.poll(60):
             raise SystemExit(f"{target.__name__} did not start")
         assert process.pid is not None
-        yield ours.recv(), process.pid
+        yield ours, process.pid
     finally:
         if process.is_alive() and process.pid is not None:
             os.kill(process.pid, signal.SIGTERM)
         process.join(20)
+
+
+def free_port() -> int:
+    """Return a port that nobody uses."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@contextmanager
+def litellm(python: str | None, upstream: str, home: str) -> Iterator[tuple[str, int] | None]:
+    """Run LiteLLM's proxy in front of the upstream, with one worker; gives its URL and pid."""
+    if python is None:
+        yield None
+        return
+    config, log = Path(home) / "litellm.yaml", Path(home) / "litellm.log"
+    wanted = {"model": "openai/fake-big", "api_base": f"{upstream}/v1", "api_key": "sk-invented"}
+    models = [{"model_name": "fake-big", "litellm_params": wanted}]
+    # Without a key, as the sidecar is asked without one; it listens on this machine only.
+    general = {"dangerously_permit_weak_or_unset_master_key": True}
+    config.write_text(json.dumps({"model_list": models, "general_settings": general}))
+    port = free_port()
+    program = [str(Path(python).with_name("litellm")), "--config", str(config), "--host"]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [*program, "127.0.0.1", "--port", str(port), "--num_workers", "1"],
+            stdout=stream,
+            stderr=stream,
+            cwd=home,
+            env={
+                **os.environ,
+                "LITELLM_TELEMETRY": "False",
+                "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            },
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"{url}/health/liveliness", timeout=5):
+                    break
+            except OSError:
+                if process.poll() is not None:
+                    raise SystemExit(log.read_text()[-2000:]) from None
+                time.sleep(0.1)
+        else:
+            raise SystemExit(f"LiteLLM did not start:\n{log.read_text()[-2000:]}")
+        yield url, process.pid
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
 
 
 class Client(asyncio.Protocol):
@@ -276,14 +345,15 @@ class Case:
 
 
 async def measure(case: Case, urls: dict[str, str]) -> dict[str, Any]:
-    """Return the figures of one case, methods in alternating rounds."""
+    """Return the figures of one case, methods in alternating rounds; the peer is asked less."""
+    counts = {name: max(2, case.count // (20 if name == "litellm" else 1)) for name in urls}
     latencies: dict[str, list[float]] = {method: [] for method in urls}
     rates: dict[str, list[float]] = {method: [] for method in urls}
-    for url in urls.values():
-        await load(url, case.body, case.connections, max(1, case.count // 10))
+    for method, url in urls.items():
+        await load(url, case.body, case.connections, max(1, counts[method] // 10))
     for _ in range(ROUNDS):
         for method, url in urls.items():
-            found, rate = await load(url, case.body, case.connections, case.count)
+            found, rate = await load(url, case.body, case.connections, counts[method])
             latencies[method] += found
             rates[method].append(rate)
     figures: dict[str, Any] = {}
@@ -295,9 +365,9 @@ async def measure(case: Case, urls: dict[str, str]) -> dict[str, Any]:
             "rps": round(statistics.median(rates[method])),
             "body_bytes": len(case.body),
         }
-    figures["ours"]["added_p50_ms"] = round(
-        figures["ours"]["p50_ms"] - figures["direct"]["p50_ms"], 3
-    )
+    for method in figures.keys() - {"direct"}:
+        added = figures[method]["p50_ms"] - figures["direct"]["p50_ms"]
+        figures[method]["added_p50_ms"] = round(added, 3)
     return figures
 
 
@@ -311,6 +381,7 @@ def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser.add_argument("--litellm", help="interpreter of an environment with litellm[proxy]")
     parser.add_argument("--data", help="not used; there is nothing to read")
     arguments = parser.parse_args()
     small, stream, large = (
@@ -328,14 +399,21 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as home, child(run_upstream) as (port, _):
         upstream = f"http://127.0.0.1:{port}"
-        with child(run_sidecar, upstream, home) as (url, pid):
+        with (
+            child(run_sidecar, upstream, home) as (url, pid),
+            litellm(arguments.litellm, upstream, home) as peer,
+        ):
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 for case in cases:
                     urls = {"direct": upstream, "ours": url}
+                    if peer is not None:
+                        urls["litellm"] = peer[0]
                     figures[case.name] = runner.run(measure(case, urls))
                     if not arguments.json:
                         print(case.name, figures[case.name])
-            figures["sidecar"] = {"ours": {"resident_mb": resident_mb(pid)}}
+            figures["memory"] = {"ours": {"resident_mb": resident_mb(pid)}}
+            if peer is not None:
+                figures["memory"]["litellm"] = {"resident_mb": resident_mb(peer[1])}
     print(json.dumps(figures))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from hermes_apprentice.errors import ConfigError
 
@@ -154,20 +154,38 @@ class RolloutSettings(_Section):
     """Whether steps are taken without the operator."""
 
 
-class UpstreamSettings(_Section):
-    """The model endpoint that answers everything no specialist is sure of."""
+PROVIDERS: dict[str, tuple[str, str]] = {
+    "openrouter": ("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "fireworks": ("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
+    "minimax": ("https://api.minimax.io/v1", "MINIMAX_API_KEY"),
+    "together": ("https://api.together.ai/v1", "TOGETHER_API_KEY"),
+}
+"""Address and key's variable of providers that are known by name."""
 
-    base_url: str = "https://openrouter.ai/api/v1"
-    """OpenAI-compatible endpoint."""
+
+class TierSettings(_Section):
+    """One more model endpoint, asked while those before it cannot answer."""
+
+    provider: Literal["", "openrouter", "fireworks", "minimax", "together"] = ""
+    """A provider whose address and key's variable are known; empty for any other."""
+
+    base_url: str = Field(default="", pattern=r"^https?://[^\s?#]+$")
+    """OpenAI-compatible endpoint; by default the provider's."""
+
+    name: str = Field(default="", pattern=r"^[a-z0-9._-]{0,40}$")
+    """Its name in headers, metrics and the ledger; by default the provider, or the host."""
 
     model: str = ""
     """Name to send upstream; empty keeps what Hermes sends."""
 
-    api_key_env: str = "OPENROUTER_API_KEY"
-    """Environment variable that holds the key; empty sends none."""
+    models: dict[str, str] = {}
+    """Names to send upstream by what Hermes sends; goes before ``model``."""
 
-    context_length: int = Field(default=131_072, ge=64_000)
-    """Advertised to Hermes, which refuses less than 64,000."""
+    api_key_env: str = ""
+    """Environment variable that holds the key; by default the provider's, empty sends none."""
+
+    api_key_file: Path | None = None
+    """File that holds the key, and nothing else; goes before ``api_key_env``."""
 
     connect_timeout: float = Field(default=10, gt=0)
     """Seconds to reach it."""
@@ -177,6 +195,53 @@ class UpstreamSettings(_Section):
 
     idle_timeout: float = Field(default=120, gt=0)
     """Seconds between two pieces of an answer."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_provider(cls, values: Any) -> Any:
+        """Fill in what is known of a provider; a key's variable only for its own address."""
+        if not isinstance(values, dict):
+            return values
+        filled = dict(values)
+        default = cls.model_fields["base_url"].default
+        url, variable = PROVIDERS.get(str(filled.get("provider", "")), (default, ""))
+        filled.setdefault("base_url", url)
+        if not filled["base_url"]:
+            raise ValueError("name a provider, or give base_url")
+        place = str(filled["base_url"]).rstrip("/")
+        known = next((key for url, key in PROVIDERS.values() if url == place), variable)
+        filled.setdefault("api_key_env", "" if filled.get("api_key_file") else known)
+        return filled
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        known = next((name for name, (url, _) in PROVIDERS.items() if self._is(url)), "")
+        return self.name or self.provider or known or self.base_url.split("/")[2].rpartition("@")[2]
+
+    def _is(self, url: str) -> bool:
+        return self.base_url.rstrip("/") == url
+
+
+class UpstreamSettings(TierSettings):
+    """The model endpoint that answers everything no specialist is sure of."""
+
+    base_url: str = Field(
+        default=PROVIDERS["openrouter"][0], pattern=r"^https?://[^\s?#]+$", validate_default=True
+    )
+    """OpenAI-compatible endpoint; by default the provider's."""
+
+    api_key_env: str = PROVIDERS["openrouter"][1]
+    """Environment variable that holds the key; by default the provider's, empty sends none."""
+
+    context_length: int = Field(default=131_072, ge=64_000)
+    """Advertised to Hermes, which refuses less than 64,000."""
+
+    total_timeout: float = Field(default=1_800, gt=0)
+    """Seconds for a whole answer, all endpoints together."""
+
+    fallbacks: tuple[TierSettings, ...] = ()
+    """Endpoints to ask while this one cannot answer, in this order."""
 
 
 class ServerSettings(_Section):
@@ -279,7 +344,10 @@ class Settings(_Section):
     isolation: IsolationSettings = IsolationSettings()
 
     upstream_api_key: SecretStr | None = None
-    """Read from the variable that ``upstream.api_key_env`` names."""
+    """Read from where ``upstream.api_key_env`` or ``upstream.api_key_file`` says."""
+
+    fallback_api_keys: tuple[SecretStr | None, ...] = ()
+    """The keys of ``upstream.fallbacks``, in their order."""
 
     @property
     def database_path(self) -> Path:
@@ -345,8 +413,24 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             for item in error.errors()
         )
         raise ConfigError(f"{path}: {problems}") from error
-    key = variables.get(settings.upstream.api_key_env) if settings.upstream.api_key_env else None
-    return settings.model_copy(update={"upstream_api_key": SecretStr(key) if key else None})
+    upstream = settings.upstream
+    keys = {
+        "upstream_api_key": _key(upstream, variables),
+        "fallback_api_keys": tuple(_key(tier, variables) for tier in upstream.fallbacks),
+    }
+    return settings.model_copy(update=keys)
+
+
+def _key(tier: TierSettings, variables: Mapping[str, str]) -> SecretStr | None:
+    """Return an endpoint's key; a file that cannot be read is no key, and the sidecar says so."""
+    if tier.api_key_file is None:
+        key = variables.get(tier.api_key_env, "") if tier.api_key_env else ""
+    else:
+        try:
+            key = tier.api_key_file.expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            key = ""
+    return SecretStr(key.strip()) if key.strip() else None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -36,6 +36,9 @@ class LedgerEntry:
     status: int
     """HTTP status sent to the client; 499 when the client hung up first."""
 
+    tier: str = ""
+    """The upstream endpoint that answered; empty if none did."""
+
     reason: str = ""
     """A fixed word: why this route."""
 

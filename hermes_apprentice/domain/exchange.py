@@ -105,12 +105,17 @@ def exchange_id(profile: str, session_id: str, asked_at: float, request: str) ->
 
 # What Hermes adds around the user's own words on the wire.
 _NOTE_BEHIND = re.compile(r"\n\n\[System note: .*\Z", re.DOTALL)
-_NOTES_BEFORE = re.compile(r"\A(?:\[System note:[^\]]*\]\s*)+")
+_NOTES_BEFORE = re.compile(r"\A(?:\[(?:System note|Note: model was just switched)[^\]]*\]\s*)+")
 _NOT_TYPED = (
     "[System: ",
-    "[IMPORTANT: You are running as a scheduled cron job",
+    "[IMPORTANT: ",
     "[CONTEXT COMPACTION",
+    "[CONTEXT SUMMARY]",
+    "[ASYNC DELEGATION ",
+    "[Background process ",
+    "[Continuing toward ",
     "Review the conversation above and ",
+    "You are running as Hermes' background skill CURATOR",
 )
 
 

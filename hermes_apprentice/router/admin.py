@@ -65,6 +65,7 @@ class Admin:
         self._settings = settings
         self._broken = problems
         metrics.gauges = self._gauges
+        metrics.resting = lambda: {tier.name: tier.breaker.open for tier in upstream.tiers}
 
     def _gauges(self) -> dict[str, float]:
         return {
@@ -76,7 +77,7 @@ class Admin:
             "shadow_dropped_total": self._shadow.dropped,
             "specialists_loaded": len(self._specialists.now.loading.specialists),
             "problems": len(self.problems()),
-            "upstream_unreachable": float(self._upstream.breaker.open),
+            "upstream_unreachable": float(self._upstream.first.breaker.open),
         }
 
     def problems(self) -> dict[str, str]:
@@ -88,9 +89,7 @@ class Admin:
             found["rollout"] = self._conductor.problem
         if self._tenants.problem:
             found["tenants"] = self._tenants.problem
-        if self._upstream.breaker.open:
-            found["upstream"] = f"{self._settings.upstream.base_url} cannot be reached"
-        return found
+        return {**found, **self._upstream.problems}
 
     async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Say what works; 200 as long as requests can be passed on."""

@@ -28,7 +28,7 @@ from hermes_apprentice.router.relay import Relay
 from hermes_apprentice.router.shadow import Shadow
 from hermes_apprentice.router.specialists import Specialists
 from hermes_apprentice.router.tenants import Tenants
-from hermes_apprentice.router.upstream import Upstream
+from hermes_apprentice.router.upstream import Ask, Upstream
 from hermes_apprentice.router.wire import Receive, Scope, Send, Unread, read_body, send_json
 from hermes_apprentice.settings import Settings
 
@@ -187,10 +187,13 @@ class App:
         if scope["query_string"]:
             path += "?" + scope["query_string"].decode("latin-1")
         passage = await self._relay.forward(
-            method=scope["method"],
-            path=path,
-            headers=scope["headers"],
-            body=body,
+            Ask(
+                method=scope["method"],
+                path=path,
+                headers=scope["headers"],
+                body=body,
+                alone=True,
+            ),
             receive=receive,
             send=send,
             began=began,

@@ -42,7 +42,7 @@ class Work:
         self.call = call
         self.body = body
         self.model = model
-        """The model's name upstream."""
+        """The model's name where the call goes."""
         self.began = began
         """When the body was there, on ``time.perf_counter``."""
         self.at = at
@@ -97,6 +97,8 @@ class Books:
         self, work: Work, route: Route, reason: str, loaded: Loaded | None, passage: Passage
     ) -> None:
         """Book a call that went to the upstream."""
+        if passage.model:
+            work.model = passage.model
         if passage.problem:
             self._metrics.upstream_problems[passage.problem] += 1
         usage, cost = self._charged(work, passage)
@@ -110,6 +112,7 @@ class Books:
             cost=cost,
             saved=None,
             overhead=passage.overhead,
+            tier=passage.tier,
         )
 
     def refused(self, status: int) -> None:
@@ -148,6 +151,7 @@ class Books:
         cost: int | None,
         saved: int | None,
         overhead: float,
+        tier: str = "",
     ) -> None:
         latency = time.perf_counter() - work.began
         kind = work.call.kind
@@ -164,6 +168,7 @@ class Books:
                 slug=loaded.slug if loaded is not None else None,
                 version=loaded.version if loaded is not None else None,
                 model=work.model,
+                tier=tier,
                 status=status,
                 prompt_tokens=usage.prompt_tokens,
                 cached_tokens=usage.cached_tokens,

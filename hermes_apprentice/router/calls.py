@@ -22,8 +22,14 @@ PLATFORM = b"x-hermes-platform"
 
 _REVIEW = "Review the conversation above"
 _CRON = "[IMPORTANT: You are running as a scheduled cron job"
-# The end of the system prompt that Hermes' delegate tool gives to a subagent.
+# Towards the end of the system prompt that Hermes' delegate tool gives to a subagent.
 _SUBAGENT = "Your response is returned to the parent agent"
+_SUBAGENT_WITHIN = 8_000
+_READ_TIMEOUT = b"x-stainless-read-timeout"
+_SHORT_PATIENCE = 300
+_CURATOR = "You are running as Hermes' background skill CURATOR"
+# Some models take instructions under the second name.
+_INSTRUCTIONS = ("system", "developer")
 _LONGEST_NAME = 200
 _PLATFORM_KINDS = {
     "cron": CallKind.CRON,
@@ -110,7 +116,7 @@ def _kind(
 ) -> CallKind:
     if position < 0:
         return CallKind.OTHER
-    if asked.startswith(_REVIEW):
+    if asked.startswith((_REVIEW, _CURATOR)):
         return CallKind.REVIEW
     if asked.startswith(_CRON):
         return CallKind.CRON
@@ -118,7 +124,7 @@ def _kind(
     if by_platform is not None:
         return by_platform
     number = _call_number(headers)
-    if number is None and not _has_tools(body):
+    if number is None and (not _has_tools(body) or _is_sampling(headers, body, messages[0])):
         return CallKind.AUXILIARY
     if _is_subagent(messages[0]):
         return CallKind.SUBAGENT
@@ -147,11 +153,24 @@ def _has_tools(body: Mapping[str, Any]) -> bool:
     return bool(body.get("tools") or body.get("functions"))
 
 
-def _is_subagent(first: Any) -> bool:
-    if not isinstance(first, dict) or first.get("role") != "system":
+def _is_sampling(headers: Mapping[bytes, bytes], body: Mapping[str, Any], first: Any) -> bool:
+    """Whether Hermes asks in the name of an MCP server, which may offer tools of its own.
+
+    Unlike Hermes' own loop it does so without a stream, without instructions, and waits for a
+    short time only; its client says how long.
+    """
+    if body.get("stream") is True or _instructed(first):
         return False
-    content = first.get("content")
-    return isinstance(content, str) and _SUBAGENT in content[-1_000:]
+    patience = headers.get(_READ_TIMEOUT, b"").partition(b".")[0]
+    return patience.isdigit() and len(patience) < 4 and int(patience) <= _SHORT_PATIENCE
+
+
+def _instructed(first: Any) -> bool:
+    return isinstance(first, dict) and first.get("role") in _INSTRUCTIONS
+
+
+def _is_subagent(first: Any) -> bool:
+    return _instructed(first) and _SUBAGENT in _text(first.get("content"))[-_SUBAGENT_WITHIN:]
 
 
 def _last_user_message(messages: list[Any]) -> tuple[int, str]:
@@ -185,7 +204,7 @@ def _fingerprint(messages: list[Any]) -> str:
     """Name a conversation by how it began: that does not change while it goes on."""
     digest = hashlib.blake2b(digest_size=12)
     for message in messages:
-        if isinstance(message, dict) and message.get("role") in ("system", "user"):
+        if isinstance(message, dict) and message.get("role") in (*_INSTRUCTIONS, "user"):
             digest.update(user_text(_text(message.get("content"))).encode(errors="replace"))
             digest.update(b"\0")
             if message["role"] == "user":

@@ -14,8 +14,8 @@ import orjson
 
 from hermes_apprentice.errors import UpstreamError
 from hermes_apprentice.router.completions import error_body
-from hermes_apprentice.router.headers import for_upstream
-from hermes_apprentice.router.upstream import Upstream
+from hermes_apprentice.router.headers import uncompressed
+from hermes_apprentice.router.upstream import Ask, Upstream
 from hermes_apprentice.router.wire import Receive, Scope, Send, send_json
 
 PROBES = frozenset({"/api/v1/models", "/api/show", "/api/tags", "/v1/props", "/props", "/version"})
@@ -23,6 +23,9 @@ PROBES = frozenset({"/api/v1/models", "/api/show", "/api/tags", "/v1/props", "/p
 
 FRESH_SECONDS = 300.0
 """How long an upstream's list is kept."""
+
+STALE_SECONDS = 10.0
+"""How long an old list is kept on when there is no newer one."""
 
 PATIENCE_SECONDS = 5.0
 """How long an upstream may take to list its models."""
@@ -79,20 +82,30 @@ class Catalogue:
             return [self._entry(self._upstream.settings.model)]
         if time.monotonic() - self._listed_at > FRESH_SECONDS:
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    self._listed = await self._ask(scope)
-            except TimeoutError as error:
-                raise UpstreamError("the upstream did not list its models in time") from error
-            self._listed_at = time.monotonic()
+                self._listed = await self._ask_in_time(scope)
+            except UpstreamError:
+                if not self._listed:
+                    raise
+                # An old list is better than none; soon it is asked for again.
+                self._listed_at = time.monotonic() - FRESH_SECONDS + STALE_SECONDS
+            else:
+                self._listed_at = time.monotonic()
         return self._listed
 
-    async def _ask(self, scope: Scope) -> list[dict[str, Any]]:
-        headers = for_upstream(scope["headers"], self._upstream.api_key)
-        headers["accept-encoding"] = "identity"
-        response = await self._upstream.send("GET", "/models", headers, b"")
-        received = bytearray()
+    async def _ask_in_time(self, scope: Scope) -> list[dict[str, Any]]:
         try:
-            while piece := await self._upstream.read(response):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await self._ask(scope)
+        except TimeoutError as error:
+            raise UpstreamError("the upstream did not list its models in time") from error
+
+    async def _ask(self, scope: Scope) -> list[dict[str, Any]]:
+        headers = uncompressed(scope["headers"])
+        ask = Ask(method="GET", path="/models", headers=headers, body=b"")
+        reply = await self._upstream.send(ask)
+        response, received = reply.response, bytearray(reply.first)
+        try:
+            while piece := await reply.read():
                 received += piece
                 if len(received) > _LIST_BYTES:
                     raise UpstreamError("the upstream's list of models has no end")

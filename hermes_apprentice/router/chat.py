@@ -26,15 +26,15 @@ from hermes_apprentice.router.breaker import Breaker
 from hermes_apprentice.router.calls import Call, model_name, read_call
 from hermes_apprentice.router.completions import Completion, as_events, as_json, error_body
 from hermes_apprentice.router.door import GUEST
-from hermes_apprentice.router.headers import for_upstream
 from hermes_apprentice.router.matcher import MatchOutcome, visible_match
 from hermes_apprentice.router.metrics import Metrics
 from hermes_apprentice.router.policy import Plan, decide
 from hermes_apprentice.router.refusals import NO_PRICE
-from hermes_apprentice.router.relay import Relay, with_model
+from hermes_apprentice.router.relay import Relay
 from hermes_apprentice.router.shadow import Again, Audit, Beside, Question, Shadow
 from hermes_apprentice.router.specialists import Loaded, Specialists
 from hermes_apprentice.router.tenants import Guest
+from hermes_apprentice.router.upstream import CHAT, Ask
 from hermes_apprentice.router.wire import (
     HUNG_UP,
     Hangup,
@@ -42,12 +42,11 @@ from hermes_apprentice.router.wire import (
     Scope,
     Send,
     Unread,
+    decompressed,
     read_body,
     send_json,
 )
 from hermes_apprentice.settings import RolloutSettings
-
-_PATH = "/chat/completions"
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +106,8 @@ class Chat:
             return
         began, at = time.perf_counter(), time.time()
         guest: Guest | None = scope.get(GUEST)
-        call, parsed = _understand(headers, body)
+        plain = decompressed(body, headers.get(b"content-encoding", b""), self._max_body)
+        call, parsed = _understand(headers, plain)
         if call is None:
             text = (
                 "The body of a chat completion must be a JSON object in UTF-8; "
@@ -125,12 +125,22 @@ class Chat:
         work = Work(
             request_id=self._books.new_id(),
             call=call,
-            body=body,
+            body=body if plain is None else plain,
             model=model,
             began=began,
             at=at,
             deadline=deadline,
             tenant=guest.name if guest is not None else "",
+        )
+        ask = Ask(
+            method="POST",
+            path=CHAT,
+            headers=raw_headers,
+            body=body,
+            plain=work.body,
+            parsed=parsed,
+            model=call.model,
+            alone=not self._affordable_anywhere(guest, call.model, parsed),
         )
         choice = await self._choose(work, guest.hidden if guest is not None else frozenset())
         route = Route.UPSTREAM
@@ -139,12 +149,20 @@ class Chat:
             if isinstance(answer, Answer):
                 await self._serve(work, choice, answer, receive, send)
                 if choice.plan.audit:
-                    self._audit(work, choice, answer, raw_headers, parsed)
+                    self._audit(work, choice, answer, ask)
                 return
             self._shadow.abstained(choice.loaded, answer.reason)
             route = Route.FALLBACK
             choice = replace(choice, reason=answer.reason, plan=None)
-        await self._pass_on(work, choice, route, raw_headers, parsed, receive, send)
+        await self._pass_on(work, choice, route, ask, receive, send)
+
+    def _affordable_anywhere(self, guest: Guest | None, model: str, parsed: dict[str, Any]) -> bool:
+        """Whether every endpoint may be asked for a guest: a budget must be able to count it."""
+        tiers = self._relay.upstream.tiers
+        if guest is None or len(tiers) == 1:
+            return True
+        priced = all(self._books.priced(tier.model_for(model)) for tier in tiers)
+        return guest.may_ask(parsed, priced=priced)
 
     async def _choose(self, work: Work, hidden: frozenset[str]) -> Choice:
         """Decide who may answer; never raises."""
@@ -246,17 +264,13 @@ class Chat:
         work: Work,
         choice: Choice,
         route: Route,
-        raw_headers: list[tuple[bytes, bytes]],
-        parsed: dict[str, Any],
+        ask: Ask,
         receive: Receive,
         send: Send,
     ) -> None:
         beside = choice.plan is not None and choice.plan.shadow
         passage = await self._relay.forward(
-            method="POST",
-            path=_PATH,
-            headers=raw_headers,
-            body=with_model(work.body, parsed, self._relay.upstream.settings.model),
+            ask,
             receive=receive,
             send=send,
             began=work.began,
@@ -265,7 +279,8 @@ class Chat:
             keep=beside or choice.heir is not None,
         )
         self._books.passed(work, route, choice.reason, choice.loaded, passage)
-        if passage.heard is None:
+        # Another endpoint's model is not the one that the specialist is to agree with.
+        if passage.heard is None or not passage.first:
             return
         for loaded in (choice.loaded if beside else None, choice.heir):
             if loaded is not None:
@@ -278,23 +293,16 @@ class Chat:
                     )
                 )
         if beside and choice.loaded and choice.plan and choice.plan.repeat:
-            question = self._question(work, raw_headers, parsed)
+            question = self._question(work, ask)
             self._shadow.offer(Again(loaded=choice.loaded, question=question, heard=passage.heard))
 
-    def _audit(
-        self,
-        work: Work,
-        choice: Choice,
-        answer: Answer,
-        raw_headers: list[tuple[bytes, bytes]],
-        parsed: dict[str, Any],
-    ) -> None:
+    def _audit(self, work: Work, choice: Choice, answer: Answer, ask: Ask) -> None:
         assert choice.loaded is not None and choice.plan is not None
         self._shadow.offer(
             Audit(
                 loaded=choice.loaded,
                 text=answer.text,
-                question=self._question(work, raw_headers, parsed),
+                question=self._question(work, ask),
                 repeat=choice.plan.repeat,
                 request=work.call.request,
                 encoding=choice.outcome.encoding if choice.outcome is not None else None,
@@ -302,13 +310,11 @@ class Chat:
             )
         )
 
-    def _question(
-        self, work: Work, raw_headers: list[tuple[bytes, bytes]], parsed: dict[str, Any]
-    ) -> Question:
+    def _question(self, work: Work, ask: Ask) -> Question:
         return Question(
-            body=parsed,
+            body=dict(ask.parsed),
             size=len(work.body),
-            headers=for_upstream(raw_headers, self._relay.upstream.api_key),
+            headers=list(ask.headers),
             request_id=work.request_id,
             session=work.call.session,
             model=work.model,
@@ -334,11 +340,10 @@ class Chat:
 
 
 def _understand(
-    headers: dict[bytes, bytes], body: bytes
+    headers: dict[bytes, bytes], body: bytes | None
 ) -> tuple[Call, dict[str, Any]] | tuple[None, dict[str, Any]]:
     """Parse a body; a call of ``None`` means that it is not a JSON object."""
-    encoding = headers.get(b"content-encoding")
-    if encoding is not None and encoding.lower() != b"identity":
+    if body is None:  # compressed in a way that only the upstream may understand
         return Call(kind=CallKind.OTHER, model="", session=""), {}
     try:
         parsed = orjson.loads(body)

@@ -60,6 +60,12 @@ def for_upstream(headers: RawHeaders, api_key: str | None) -> CIMultiDict[str]:
     return sent
 
 
+def uncompressed(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """Return a client's headers, asking for an answer that is not compressed."""
+    kept = [(name, value) for name, value in headers if name != b"accept-encoding"]
+    return [*kept, (b"accept-encoding", b"identity")]
+
+
 def for_client(headers: CIMultiDictProxy[str]) -> list[tuple[bytes, bytes]]:
     """Return the upstream's headers as they go to the client."""
     passed = [

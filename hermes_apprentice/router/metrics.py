@@ -60,6 +60,9 @@ class Metrics:
         self.comparisons: Counter[tuple[str, str, str]] = Counter()
         """By slug, origin and result."""
 
+        self.upstream_requests: Counter[tuple[str, str]] = Counter()
+        """What was asked of each endpoint, by its name and the status, or what went wrong."""
+
         self.upstream_problems: Counter[str] = Counter()
         """Upstream calls that failed, by what happened."""
 
@@ -71,6 +74,9 @@ class Metrics:
 
         self.in_flight = 0
         """Requests being worked on."""
+
+        self.resting: Callable[[], dict[str, bool]] = dict
+        """Asked which upstream endpoints keep failing."""
 
         self.gauges: Callable[[], dict[str, float]] = dict
         """Asked for further values when somebody looks."""
@@ -106,6 +112,12 @@ class Metrics:
             self.comparisons,
         )
         yield _counter(
+            "upstream_requests",
+            "Requests sent to each endpoint.",
+            ("tier", "result"),
+            self.upstream_requests,
+        )
+        yield _counter(
             "upstream_problems",
             "Upstream calls that failed.",
             ("problem",),
@@ -132,6 +144,12 @@ class Metrics:
                 buckets, total = histogram.buckets()
                 family.add_metric((route,), buckets, total)
             yield family
+        resting = GaugeMetricFamily(
+            "apprentice_upstream_resting", "Endpoints that keep failing.", labels=("tier",)
+        )
+        for name, rests in self.resting().items():
+            resting.add_metric((name,), float(rests))
+        yield resting
         values = {"in_flight": float(self.in_flight), **self.gauges()}
         for name, value in sorted(values.items()):
             yield GaugeMetricFamily(f"apprentice_{name}", name.replace("_", " "), value=value)

@@ -1,28 +1,23 @@
 """Pass one request to the upstream and its answer back, byte for byte.
 
 Only headers are touched, and the model's name where another one is configured.
-Knows nothing about why the upstream is asked.
+Nothing reaches the client before the answer's first piece is there. Knows nothing
+about why the upstream is asked.
 """
 
 from __future__ import annotations
 
-import json
-import re
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import orjson
 
 from hermes_apprentice.errors import UpstreamError, UpstreamTimeoutError
 from hermes_apprentice.router.completions import error_body
-from hermes_apprentice.router.headers import RawHeaders, for_client, for_upstream
+from hermes_apprentice.router.headers import for_client
 from hermes_apprentice.router.tap import Heard, Tap
-from hermes_apprentice.router.upstream import Upstream
+from hermes_apprentice.router.upstream import Ask, Reply, Upstream
 from hermes_apprentice.router.wire import HUNG_UP, Hangup, HeaderList, Receive, Send, send_json
-
-_MODEL = re.compile(rb'(?<!\\)"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +33,17 @@ class Passage:
     overhead: float
     """Seconds between the body and the answer's first byte that were not the upstream's."""
 
-    heard: Heard | None
+    heard: Heard | None = None
     """What the answer was, as far as it came; ``None`` where nobody listened."""
+
+    tier: str = ""
+    """The endpoint that answered; empty if none did."""
+
+    model: str = ""
+    """The model's name there."""
+
+    first: bool = True
+    """Whether it was the first endpoint, whose model specialists are compared with."""
 
 
 class Relay:
@@ -50,11 +54,8 @@ class Relay:
 
     async def forward(
         self,
+        ask: Ask,
         *,
-        method: str,
-        path: str,
-        headers: RawHeaders,
-        body: bytes,
         receive: Receive,
         send: Send,
         began: float,
@@ -65,77 +66,104 @@ class Relay:
         """Pass a request on and stream the answer back.
 
         Args:
-            method: HTTP method.
-            path: Below the upstream's base URL, with the query.
-            headers: The client's.
-            body: The client's, whole.
+            ask: The request.
             receive: The client's ASGI channel.
             send: The client's ASGI channel.
             began: When the body was there, on ``time.perf_counter``.
-            notes: Our own response headers; the overhead is added.
+            notes: Our own response headers; endpoint and overhead are added.
             listen: Whether to read the token counts along the way.
             keep: Whether to keep the whole answer for a comparison.
         """
-        tap: Tap | None = None
-        status, problem, overhead = HUNG_UP, "hang_up", 0.0
+        passing = _Passing(began)
+        seconds = self.upstream.settings.total_timeout
         with Hangup(receive):
-            asked = time.perf_counter()
+            passing.asked = time.perf_counter()
             try:
-                response = await self.upstream.send(
-                    method, path, for_upstream(headers, self.upstream.api_key), body
-                )
-            except UpstreamError as error:
-                late = isinstance(error, UpstreamTimeoutError)
-                status, problem = (504, "timeout") if late else (502, "unreachable")
-                text = error_body(str(error), "upstream_error", f"upstream_{problem}")
-                await send_json(send, status, text, _with_overhead(notes, asked - began))
-                return Passage(status=status, problem=problem, overhead=asked - began, heard=None)
-            answered = time.perf_counter()
-            try:
-                if listen:
-                    tap = _tap_for(response.headers, keep)
-                overhead = asked - began + time.perf_counter() - answered
-                passed = _with_overhead([*for_client(response.headers), *notes], overhead)
-                start = {
-                    "type": "http.response.start",
-                    "status": response.status,
-                    "headers": passed,
-                }
-                await send(start)
-                more = True
-                while more:
-                    piece = await self.upstream.read(response)
-                    if tap is not None and piece:
-                        tap.feed(piece)
-                    more = not response.content.at_eof()
-                    await send({"type": "http.response.body", "body": piece, "more_body": more})
-                status, problem = response.status, ""
-                response.release()
-            except UpstreamError:
+                async with asyncio.timeout(seconds):
+                    await self._pass(ask, send, notes, passing, listen, keep)
+            except (UpstreamError, TimeoutError) as error:
+                if passing.reply is None:
+                    return await _refuse(send, error, notes, passing, seconds)
                 # The connection is left unfinished, so that the client sees a broken answer
                 # as broken and not as complete.
-                status, problem = response.status, "cut"
-                response.close()
-            except BaseException:
-                response.close()
-                raise
-        heard = tap.finish() if tap is not None else None
-        return Passage(status=status, problem=problem, overhead=overhead, heard=heard)
+                passing.status, passing.problem = passing.reply.response.status, "cut"
+        return passing.passage()
+
+    async def _pass(
+        self,
+        ask: Ask,
+        send: Send,
+        notes: HeaderList,
+        passing: _Passing,
+        listen: bool,
+        keep: bool,
+    ) -> None:
+        reply = await self.upstream.send(ask)
+        answered = time.perf_counter()
+        response = reply.response
+        passing.reply, passing.first = reply, reply.tier is self.upstream.first
+        try:
+            tap = passing.tap = _tap_for(response.headers, keep) if listen else None
+            passing.overhead = passing.asked - passing.began + time.perf_counter() - answered
+            if len(self.upstream.tiers) > 1:
+                notes = [*notes, (b"x-apprentice-upstream", reply.tier.name.encode())]
+            headers = [*for_client(response.headers), *_with_overhead(notes, passing.overhead)]
+            await send(
+                {"type": "http.response.start", "status": response.status, "headers": headers}
+            )
+            piece = reply.first
+            while True:
+                if tap is not None and piece:
+                    tap.feed(piece)
+                more = not reply.ended
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
+                if not more:
+                    break
+                piece = await reply.read()
+        except BaseException:
+            response.close()
+            raise
+        passing.status, passing.problem = response.status, ""
+        response.release()
 
 
-def with_model(body: bytes, parsed: Mapping[str, Any], model: str) -> bytes:
-    """Return the body with another model's name, all else unchanged where that is possible."""
-    asked = parsed.get("model")
-    if not model or not parsed or asked == model:
-        return body
-    found = [match for match in _MODEL.finditer(body) if json.loads(match[1]) == asked]
-    named = orjson.dumps(model)
-    for match in found:
-        start, end = match.span(1)
-        changed = body[:start] + named + body[end:]
-        if len(found) == 1 or orjson.loads(changed) == {**parsed, "model": model}:
-            return changed
-    return json.dumps({**json.loads(body), "model": model}).encode()
+class _Passing:
+    """A passage while it lasts."""
+
+    __slots__ = ("asked", "began", "first", "overhead", "problem", "reply", "status", "tap")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.asked = began
+        self.overhead = 0.0
+        self.status, self.problem = HUNG_UP, "hang_up"
+        self.reply: Reply | None = None
+        self.first = True
+        self.tap: Tap | None = None
+
+    def passage(self) -> Passage:
+        return Passage(
+            status=self.status,
+            problem=self.problem,
+            overhead=self.overhead,
+            heard=self.tap.finish() if self.tap is not None else None,
+            tier=self.reply.tier.name if self.reply is not None else "",
+            model=self.reply.model if self.reply is not None else "",
+            first=self.first,
+        )
+
+
+async def _refuse(
+    send: Send, error: Exception, notes: HeaderList, passing: _Passing, seconds: float
+) -> Passage:
+    """Tell the client that no endpoint gave an answer."""
+    late = isinstance(error, UpstreamTimeoutError | TimeoutError)
+    status, problem = (504, "timeout") if late else (502, "unreachable")
+    message = str(error) or f"There was no whole answer in {seconds:g} seconds."
+    overhead = passing.asked - passing.began
+    text = error_body(message, "upstream_error", f"upstream_{problem}")
+    await send_json(send, status, text, _with_overhead(notes, overhead))
+    return Passage(status=status, problem=problem, overhead=overhead)
 
 
 def _tap_for(headers: Mapping[str, str], keep: bool) -> Tap:

@@ -130,10 +130,8 @@ async def running_sidecar(
             marker=marker_of(settings.database_path),
         )
         recorder = Recorder(store, charge=tenants.charge)
-        key, variable = settings.upstream_api_key, settings.upstream.api_key_env
-        if key is None and variable:
-            problems["upstream_key"] = f"{variable} is not set, so no key is sent upstream"
-        upstream = Upstream(settings.upstream, key.get_secret_value() if key else None)
+        upstream = _upstream(settings, problems)
+        metrics.upstream_requests = upstream.requests
         own = RegistrySource(settings) if source is None else None
         specialists = Specialists(own if source is None else source, store)  # type: ignore[arg-type]
         conductor = Conductor(store, specialists, settings.rollout)
@@ -200,6 +198,18 @@ def _bind(settings: Settings) -> socket.socket:
         ) from error
     listener.setblocking(False)
     return listener
+
+
+def _upstream(settings: Settings, problems: dict[str, str]) -> Upstream:
+    secrets = (settings.upstream_api_key, *settings.fallback_api_keys)
+    own, *others = (key.get_secret_value() if key else None for key in secrets)
+    upstream = Upstream(settings.upstream, own, others)
+    for tier in upstream.tiers:
+        if tier.api_key is None and tier.key_source:
+            name = "upstream_key" if tier is upstream.first else f"upstream_key.{tier.name}"
+            kind = "holds no key" if tier.settings.api_key_file else "is not set"
+            problems[name] = f"{tier.key_source} {kind}, so no key is sent to {tier.name}"
+    return upstream
 
 
 def _has_tenants(path: Path) -> bool:

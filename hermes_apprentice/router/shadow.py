@@ -17,8 +17,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from multidict import CIMultiDict
-
 from hermes_apprentice.domain.accounting import (
     Attempt,
     Comparison,
@@ -33,6 +31,7 @@ from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.errors import UpstreamError
 from hermes_apprentice.router.answers import checked
 from hermes_apprentice.router.costing import Costing
+from hermes_apprentice.router.headers import RawHeaders
 from hermes_apprentice.router.metrics import Metrics
 from hermes_apprentice.router.recorder import Recorder
 from hermes_apprentice.router.specialists import Loaded
@@ -75,8 +74,8 @@ class Question:
     size: int
     """Its length in bytes."""
 
-    headers: CIMultiDict[str]
-    """Headers for the upstream."""
+    headers: RawHeaders
+    """The client's headers."""
 
     request_id: str
     """Name of the answered call."""
@@ -279,6 +278,7 @@ class Shadow:
                 slug=loaded.slug,
                 version=loaded.version,
                 model=question.model,
+                tier=self._upstream.first.name if heard is not None else "",
                 status=status,
                 prompt_tokens=usage.prompt_tokens if usage else 0,
                 cached_tokens=usage.cached_tokens if usage else 0,

@@ -6,6 +6,7 @@ Knows nothing about what is asked or answered.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from enum import StrEnum
 from typing import Any
@@ -50,6 +51,31 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
         parts.append(part)
         if not message.get("more_body"):
             return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def decompressed(body: bytes, encoding: bytes, limit: int) -> bytes | None:
+    """Return a body as it was before it was compressed.
+
+    Args:
+        body: As it came.
+        encoding: Its ``content-encoding``.
+        limit: Most bytes that it may have.
+
+    Returns:
+        ``None`` where the encoding is not known, the body is damaged, or too long.
+    """
+    name = encoding.strip().lower()
+    if name in (b"", b"identity"):
+        return body
+    if name not in (b"gzip", b"x-gzip", b"deflate"):
+        return None
+    inflate = zlib.decompressobj(47)
+    try:
+        plain = inflate.decompress(body, limit)
+    except zlib.error:
+        return None
+    whole = inflate.eof and not inflate.unconsumed_tail and not inflate.unused_data
+    return plain if whole else None
 
 
 async def send_bytes(

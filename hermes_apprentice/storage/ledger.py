@@ -13,8 +13,8 @@ from hermes_apprentice.storage.aio import AsyncDatabase
 _ENTRY = """
 INSERT INTO ledger (at, request_id, tenant, session, call_kind, route, slug, version, reason,
                     model, status, prompt_tokens, cached_tokens, completion_tokens, estimated,
-                    cost, saved, overhead_ms, latency_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    cost, saved, overhead_ms, latency_ms, tier)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 _COMPARISON = """
@@ -71,6 +71,7 @@ def _entry_row(entry: LedgerEntry) -> tuple[object, ...]:
         entry.saved,
         entry.overhead_ms,
         entry.latency_ms,
+        entry.tier,
     )
 
 

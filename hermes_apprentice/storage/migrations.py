@@ -290,6 +290,10 @@ CREATE INDEX corrections_by_time ON corrections (at);
 CREATE INDEX ledger_by_session ON ledger (session, at);
 """
 
+_TIERS = """
+ALTER TABLE ledger ADD COLUMN tier TEXT NOT NULL DEFAULT '';
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _LEARNING,
     _SERVING,
@@ -299,5 +303,6 @@ MIGRATIONS: tuple[str, ...] = (
     _CONDUCT,
     _MERGES,
     _CORRECTIONS,
+    _TIERS,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

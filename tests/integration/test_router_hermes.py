@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -207,6 +208,35 @@ async def test_hermes_comes_in_with_a_tenants_key_from_its_environment(
     with Database(placed.database_path) as database:
         rows = database.read("SELECT tenant, prompt_tokens FROM ledger")
     assert [tuple(row) for row in rows] == [("ann", 9_000)]
+
+
+async def test_the_gateway_gets_streamed_answers_of_a_specialist_and_of_the_upstream(
+    settings: Settings, upstream: tuple[str, StreamingUpstream], stage: ModuleType
+) -> None:
+    pytest.importorskip("telegram", reason="hermes-agent[messaging] is not installed")
+    url, answers = upstream
+    placed, source, runtime = with_a_live_specialist(settings, url)
+    telegram = stage.FakeTelegram()
+    async with (
+        running_sidecar(placed, source=source) as running,
+        stage.serving("/bot{token}/{method}", telegram.handle) as api,
+    ):
+        config = stage.CONFIG.format(model="fake-big", upstream=f"{running.url}/v1", telegram=api)
+        async with stage.gateway(placed.hermes_home, placed.home, telegram, config):
+            await telegram.say(ASKED)
+            await telegram.message("billing")
+            await telegram.say(OTHER)
+            await telegram.message("Lighthouses are tall")
+        assert await running.parts.recorder.write()
+    assert runtime.asked == [ASKED]
+    texts = [body["messages"][-1]["content"] for body in answers.bodies if body.get("tools")]
+    assert [OTHER in text for text in texts] == [True]
+    with Database(placed.database_path) as database:
+        rows = database.read("SELECT * FROM ledger WHERE call_kind = 'first' ORDER BY entry_id")
+    assert [(row["route"], row["session"].startswith("fp-")) for row in rows] == [
+        ("specialist", False),
+        ("upstream", False),
+    ]
 
 
 async def test_a_specialist_hears_that_its_answer_was_turned_down(

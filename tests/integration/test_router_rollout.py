@@ -148,4 +148,4 @@ def test_two_sidecars_agree_and_a_kill_forgets_nothing(home: Path) -> None:
         compare(home, False, 12)
         until(lambda: served(url)["stage"] == served(other)["stage"] == "quarantined")
     texts = messages(home)
-    assert len(texts) == 2 and "taken out of service" in texts[1]
+    assert len(texts) == 3 and "taken out of service" in texts[-1]

@@ -503,14 +503,20 @@ async def test_a_budget_pays_for_nothing_whose_price_nobody_knows(
                     assert response.status == 403
         status, _, answer = await ask(running.url, key, path="/v1/embeddings")
         assert (status, answer["error"]["code"]) == (403, "not_metered")
-    # A model's name that nobody can read is not the configured model's, either.
+    # A model's name that nobody can read is not the configured model's, either; one that is read
+    # after all is replaced by it.
     async with sidecar(shared) as running, aiohttp.ClientSession() as session:
         url = f"{running.url}/v1/chat/completions"
         packed = gzip.compress(json.dumps(body(model="dear-one")).encode())
+        for encoding, data in (("br", packed), ("gzip", packed + packed), ("gzip", packed[:-1])):
+            hidden = {**headers, "content-encoding": encoding, "content-type": "application/json"}
+            async with session.post(url, data=data, headers=hidden) as response:
+                assert response.status == 403
+        assert len(upstream.requests) == 1
         hidden = {**headers, "content-encoding": "gzip", "content-type": "application/json"}
         async with session.post(url, data=packed, headers=hidden) as response:
-            assert response.status == 403
-    assert len(upstream.requests) == 1
+            assert response.status == 200
+    assert [json.loads(request[-1])["model"] for request in upstream.requests[1:]] == ["big-one"]
 
 
 async def test_audits_are_charged_to_the_tenant_they_were_made_for(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hermes_apprentice.errors import ConfigError
-from hermes_apprentice.settings import load_settings
+from hermes_apprentice.settings import Settings, load_settings
 
 
 def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
@@ -49,3 +49,81 @@ def test_a_wrong_file_names_the_setting(tmp_path: Path, text: str, message: str)
     (tmp_path / "settings.toml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_settings({"APPRENTICE_HOME": str(tmp_path)})
+
+
+def written(tmp_path: Path, text: str, **variables: str) -> Settings:
+    (tmp_path / "settings.toml").write_text(text)
+    return load_settings({"APPRENTICE_HOME": str(tmp_path), **variables})
+
+
+@pytest.mark.parametrize(
+    ("provider", "url", "variable"),
+    [
+        ("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+        ("fireworks", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
+        ("minimax", "https://api.minimax.io/v1", "MINIMAX_API_KEY"),
+        ("together", "https://api.together.ai/v1", "TOGETHER_API_KEY"),
+    ],
+)
+def test_a_providers_address_and_key_are_known_by_its_name(
+    tmp_path: Path, provider: str, url: str, variable: str
+) -> None:
+    text = f'[upstream]\nprovider = "{provider}"\n'
+    settings = written(tmp_path, text, **{variable: "sk-invented"})
+    assert (settings.upstream.base_url, settings.upstream.label) == (url, provider)
+    assert settings.upstream_api_key is not None
+    text = f'[[upstream.fallbacks]]\nprovider = "{provider}"\nmodel = "m"\n'
+    settings = written(tmp_path, text, **{variable: "sk-invented"})
+    assert settings.upstream.base_url == "https://openrouter.ai/api/v1"
+    assert settings.upstream.fallbacks[0].base_url == url
+    assert settings.fallback_api_keys[0] is not None
+
+
+def test_a_known_providers_key_is_not_sent_to_another_address(tmp_path: Path) -> None:
+    text = """
+    [upstream]
+    base_url = "https://models.example.test/v1"
+    [[upstream.fallbacks]]
+    base_url = "https://other.example.test/v1"
+    [[upstream.fallbacks]]
+    base_url = "https://api.together.ai/v1/"
+    [[upstream.fallbacks]]
+    base_url = "https://openrouter.ai.example.test/api/v1"
+    """
+    settings = written(tmp_path, text, OPENROUTER_API_KEY="sk-or", TOGETHER_API_KEY="sk-to")
+    assert settings.upstream_api_key is None
+    keys = [key and key.get_secret_value() for key in settings.fallback_api_keys]
+    assert keys == [None, "sk-to", None]
+    names = [settings.upstream.label, *(tier.label for tier in settings.upstream.fallbacks)]
+    assert names[:3] == ["models.example.test", "other.example.test", "together"]
+
+
+def test_a_key_can_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("  sk-from-file\n")
+    text = f"""
+    [upstream]
+    api_key_file = "{tmp_path / "key"}"
+    [[upstream.fallbacks]]
+    provider = "together"
+    api_key_file = "{tmp_path / "missing"}"
+    """
+    settings = written(tmp_path, text, OPENROUTER_API_KEY="sk-or", TOGETHER_API_KEY="sk-to")
+    assert settings.upstream_api_key is not None
+    assert settings.upstream_api_key.get_secret_value() == "sk-from-file"
+    assert settings.fallback_api_keys == (None,)
+    assert "sk-" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[upstream]\nprovider = "nobody"\n', "upstream.provider"),
+        ('[upstream]\nbase_url = "models.example.test/v1"\n', "upstream.base_url"),
+        ('[upstream]\nbase_url = ""\n', "name a provider, or give base_url"),
+        ("[[upstream.fallbacks]]\nmodel = 'm'\n", "upstream.fallbacks.0: .*name a provider"),
+        ("[[upstream.fallbacks]]\nprovider = 'together'\nfallbacks = []\n", "fallbacks"),
+    ],
+)
+def test_a_wrong_endpoint_names_the_setting(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        written(tmp_path, text)

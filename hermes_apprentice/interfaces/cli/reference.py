@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, get_args
 
 from typer.core import TyperGroup
 from typer.main import get_group
@@ -44,15 +45,24 @@ def settings_reference() -> str:
         if nested is None or kind is None:
             continue
         parts.append(f"\n## [{section}]\n\n{(kind.__doc__ or '').strip()}\n")
-        parts.append("| setting | default | meaning |\n|---|---|---|")
+        parts += _table(section, kind)
         for name, setting in nested.items():
-            default = _shown(setting.default)
-            parts.append(f"| `{section}.{name}` | {default} | {setting.description} |")
+            for item in get_args(setting.annotation):
+                if hasattr(item, "model_fields"):
+                    text = (item.__doc__ or "").strip()
+                    parts.append(f"\n### [[{section}.{name}]]\n\n{text}\n")
+                    parts += _table(f"{section}.{name}", item)
     return "\n".join(parts) + "\n"
 
 
+def _table(section: str, kind: Any) -> Iterator[str]:
+    yield "| setting | default | meaning |\n|---|---|---|"
+    for name, setting in kind.model_fields.items():
+        yield f"| `{section}.{name}` | {_shown(setting.default)} | {setting.description} |"
+
+
 def _shown(default: object) -> str:
-    if default is None or default == "":
+    if default is None or default in ("", {}):
         return "none"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"

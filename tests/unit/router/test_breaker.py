@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hermes_apprentice.router.breaker import Breaker
+from hermes_apprentice.router.breaker import LEASE, Breaker
 
 
 class Clock:
@@ -46,3 +46,59 @@ def test_a_failed_try_means_another_rest() -> None:
     assert not breaker.allows()
     clock.now += 2
     assert breaker.allows()
+
+
+def test_only_one_tries_at_a_time_however_long_it_takes() -> None:
+    clock = Clock()
+    breaker = Breaker(failures=1, rest=1, clock=clock)
+    breaker.failed()
+    clock.now += 2
+    assert breaker.allows()
+    clock.now += 300
+    assert not breaker.allows()
+    breaker.failed(began_closed=True)  # began before it opened, and fails only now
+    clock.now += 2
+    assert not breaker.allows()
+    breaker.failed()
+    clock.now += 2
+    assert breaker.allows()
+
+
+def test_a_try_that_ends_without_a_verdict_lets_the_next_one_try() -> None:
+    clock = Clock()
+    breaker = Breaker(failures=1, rest=10, clock=clock)
+    breaker.failed()
+    clock.now += 11
+    assert breaker.allows() and not breaker.allows()
+    breaker.gave_up()
+    assert breaker.open and breaker.allows()
+
+
+def test_a_try_that_is_never_heard_of_again_does_not_close_the_door_for_ever() -> None:
+    clock = Clock()
+    breaker = Breaker(failures=1, rest=10, clock=clock)
+    breaker.failed()
+    clock.now += 11
+    assert breaker.allows()
+    clock.now += LEASE + 1
+    assert breaker.allows()
+
+
+def test_the_rest_doubles_up_to_the_longest_and_begins_small_again() -> None:
+    clock = Clock()
+    breaker = Breaker(failures=1, rest=1, longest=5, clock=clock)
+
+    def rest() -> float:
+        began = clock.now
+        while not breaker.allows():
+            clock.now += 0.25
+        return clock.now - began
+
+    found = []
+    for _ in range(5):
+        breaker.failed()
+        found.append(rest())
+    assert found == [1, 2, 4, 5, 5]
+    breaker.succeeded()
+    breaker.failed()
+    assert rest() == 1

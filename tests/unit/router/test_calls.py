@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,6 +96,55 @@ def test_a_subagent_is_told_apart_with_and_without_the_plugin() -> None:
     assert read_call(tagged("1", "subagent"), body(user("sub job"))).kind is CallKind.SUBAGENT
 
 
+@pytest.mark.parametrize("role", ["system", "developer"])
+@pytest.mark.parametrize(
+    "behind", ["", "\n## Subagent Spawning\n" + "You can spawn others. " * 100]
+)
+def test_a_subagent_is_told_apart_whatever_its_instructions_are_called(
+    role: str, behind: str
+) -> None:
+    text = "You are focused. Your response is returned to the parent agent as a summary."
+    untagged = {**body(), "messages": [{"role": role, "content": text + behind}, user("sub job")]}
+    assert read_call({}, untagged).kind is CallKind.SUBAGENT
+
+
+def test_what_an_mcp_server_asks_for_is_auxiliary_though_it_offers_tools() -> None:
+    sampled = {**body(), "messages": [user("Which is larger?")], "stream": False}
+    assert read_call({b"x-stainless-read-timeout": b"30.0"}, sampled).kind is CallKind.AUXILIARY
+
+
+@pytest.mark.parametrize("patience", [b"", b"600", b"1800.0", b"NOT_GIVEN", b"9" * 5_000])
+def test_a_plain_client_with_tools_and_without_instructions_asks_for_its_user(
+    patience: bytes,
+) -> None:
+    plain = {**body(), "messages": [user("Label this")], "stream": False}
+    assert read_call({b"x-stainless-read-timeout": patience}, plain).kind is CallKind.FIRST
+    assert read_call({}, plain).kind is CallKind.FIRST
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[IMPORTANT: Background process bg-1 finished with exit code 0]",
+        "[IMPORTANT: MCP servers have been reloaded. 2 added.]",
+        "[Background process bg-1 is still running]",
+        "[ASYNC DELEGATION COMPLETE - d-1]\nIt is done.",
+        "[Continuing toward your standing goal]\nGoal: tidy the shed",
+        "[CONTEXT COMPACTION] Earlier turns were compacted.",
+    ],
+)
+def test_what_hermes_tells_its_model_in_the_users_place_is_no_first_call(text: str) -> None:
+    found = read_call({}, body(user("Start the build"), assistant(), user(text)))
+    assert found.kind is CallKind.CONTINUATION
+    assert read_call(tagged("1"), body(user(text))).kind is CallKind.CONTINUATION
+
+
+def test_the_note_about_another_model_is_not_part_of_the_request() -> None:
+    note = "[Note: model was just switched from a/b to c/d via Some Provider. Adjust yourself.]"
+    call = read_call({}, body(user(f"{note}\n\nLabel this")))
+    assert (call.kind, call.request) == (CallKind.FIRST, "Label this")
+
+
 def test_a_call_without_tools_and_without_the_plugin_is_auxiliary() -> None:
     title = body(user("User: hi\n\nAssistant: hello"))
     del title["tools"]
@@ -106,6 +153,8 @@ def test_a_call_without_tools_and_without_the_plugin_is_auxiliary() -> None:
 
 
 def test_the_curator_is_no_user() -> None:
+    text = "You are running as Hermes' background skill CURATOR. Tidy."
+    assert read_call({}, body(user(text))).kind is CallKind.REVIEW
     assert read_call(tagged("1", "curator"), body(user("Tidy"))).kind is CallKind.REVIEW
 
 
@@ -185,38 +234,3 @@ def test_wishes_that_only_the_upstream_can_grant_are_noticed(
 def test_an_image_is_an_attachment() -> None:
     parts = [{"type": "text", "text": "What is this"}, {"type": "image_url", "image_url": {}}]
     assert read_call({}, body(user(parts))).refusal == "attachment"
-
-
-RECORDED = Path(__file__).resolve().parents[4] / "shared" / "data" / "hermes_requests"
-KINDS = {
-    "compression": CallKind.AUXILIARY,
-    "cron_agent_call": CallKind.CRON,
-    "cut_off_continuation": CallKind.CONTINUATION,
-    "first_call_cli": CallKind.FIRST,
-    "first_call_gateway_telegram": CallKind.FIRST,
-    "first_call_tagged_headers": CallKind.FIRST,
-    "long_context_first_call": CallKind.FIRST,
-    "mcp_tool_continuation": CallKind.CONTINUATION,
-    "review_fork": CallKind.REVIEW,
-    "second_turn": CallKind.FIRST,
-    "subagent_first_call": CallKind.SUBAGENT,
-    "title_generation": CallKind.AUXILIARY,
-    "tool_continuation": CallKind.CONTINUATION,
-}
-
-
-@pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded requests are not here")
-@pytest.mark.parametrize("with_headers", [True, False])
-@pytest.mark.parametrize("name", sorted(KINDS))
-def test_recorded_requests_are_told_apart(name: str, with_headers: bool) -> None:
-    record = json.loads((RECORDED / f"{name}.json").read_bytes())
-    sent = record["body"]
-    headers = {
-        key.lower().encode(): value.encode()
-        for key, value in record["headers"].items()
-        if with_headers or not key.lower().startswith("x-hermes")
-    }
-    call = read_call(headers, json.loads(sent) if isinstance(sent, str) else sent)
-    assert call.kind is KINDS[name]
-    if name == "second_turn":
-        assert call.turn_index == 1

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from hermes_apprentice.router.headers import for_client, for_upstream
+from hermes_apprentice.router.headers import for_client, for_upstream, uncompressed
 
 
 def test_neither_our_headers_nor_the_clients_key_reach_the_upstream() -> None:
@@ -88,3 +88,9 @@ def test_the_upstreams_headers_pass_but_for_the_connections_own() -> None:
         (b"set-cookie", b"b=2"),
         (b"retry-after", b"7"),
     ]
+
+
+def test_an_answer_can_be_asked_for_uncompressed() -> None:
+    asked = uncompressed([(b"accept-encoding", b"gzip, br"), (b"accept", b"*/*")])
+    assert asked == [(b"accept", b"*/*"), (b"accept-encoding", b"identity")]
+    assert uncompressed([]) == [(b"accept-encoding", b"identity")]

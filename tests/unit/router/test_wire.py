@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from hermes_apprentice.router.wire import Hangup, Receive, Unread, read_body
+from hermes_apprentice.router.wire import Hangup, Receive, Unread, decompressed, read_body
 
 
 def channel(messages: Iterable[dict[str, Any]]) -> Receive:
@@ -74,3 +76,28 @@ async def test_a_cancellation_from_elsewhere_goes_on() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_bodies_are_read_as_they_were_before_they_were_compressed() -> None:
+    text = b"some words " * 100
+    assert decompressed(text, b"", 10) is text
+    assert decompressed(text, b"identity", 10) is text
+    assert decompressed(gzip.compress(text), b" GZIP ", 2_000) == text
+    assert decompressed(zlib.compress(text), b"deflate", 2_000) == text
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzip.compress(b"x" * 2_001), b"gzip"),
+        (gzip.compress(b"x" * 100_000_000), b"gzip"),
+        (gzip.compress(b"half of it")[:-9], b"gzip"),
+        (gzip.compress(b"one") + gzip.compress(b"two"), b"gzip"),
+        (b"not compressed at all", b"gzip"),
+        (b"", b"gzip"),
+        (b"something", b"br"),
+        (gzip.compress(b"twice"), b"gzip, gzip"),
+    ],
+)
+def test_what_is_damaged_or_too_long_or_unknown_is_not_read(body: bytes, encoding: bytes) -> None:
+    assert decompressed(body, encoding, 2_000) is None

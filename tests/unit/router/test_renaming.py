@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from hermes_apprentice.router.relay import with_model
+from hermes_apprentice.router.renaming import with_model
 
 
 def changed(body: bytes, model: str = "vendor/new") -> bytes:
