@@ -74,6 +74,34 @@ class TrainerSettings(_Section):
     """Model that generators start from; classifiers and extractors do not use it."""
 
 
+class GeneratorSettings(_Section):
+    """How generators are trained, and run where no server of their own is set."""
+
+    recipe: str = "auto"
+    """Name of a recipe; ``auto`` takes the largest that the free GPU memory is enough for."""
+
+    on_cpu: bool = False
+    """Train and run generators without a GPU; hours of work for bases above a few hundred MB."""
+
+    system_text: str = "Answer exactly as in the examples. Write the answer only."
+    """What the bare base model is told beside examples, when it is the gate's baseline."""
+
+    keep_system_text: bool = False
+    """Put that text before every request of a trained generator; costs its tokens each time."""
+
+    shots: int = Field(default=4, ge=0, le=32)
+    """Examples that the bare base model is shown, when it is the gate's baseline."""
+
+    timeout_seconds: float = Field(default=14_400, gt=0)
+    """Longest training run of a generator; it is stopped after that, and can be resumed."""
+
+    answer_seconds: float = Field(default=120, gt=0)
+    """Longest wait for a batch of answers when the gate asks, and for the base to be loaded."""
+
+    gguf_converter: str = ""
+    """Path of llama.cpp's ``convert_hf_to_gguf.py``; empty looks for it on PATH."""
+
+
 class GateSettings(_Section):
     """What a specialist must prove before it is registered."""
 
@@ -332,6 +360,7 @@ class Settings(_Section):
     detector: DetectorSettings = DetectorSettings()
     dataset: DatasetSettings = DatasetSettings()
     trainer: TrainerSettings = TrainerSettings()
+    generator: GeneratorSettings = GeneratorSettings()
     gate: GateSettings = GateSettings()
     matcher: MatcherSettings = MatcherSettings()
     rollout: RolloutSettings = RolloutSettings()
@@ -383,6 +412,16 @@ class Settings(_Section):
     def prices_path(self) -> Path:
         """The operator's own prices, if there are any."""
         return self.home / "prices.toml"
+
+    @property
+    def bases_path(self) -> Path:
+        """The operator's own list of base models, if there is one."""
+        return self.home / "supported_models.yaml"
+
+    @property
+    def recipes_path(self) -> Path:
+        """The operator's own recipes for generators, if there are any."""
+        return self.home / "recipes.toml"
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
