@@ -80,6 +80,9 @@ class GeneratorSettings(_Section):
     recipe: str = "auto"
     """Name of a recipe; ``auto`` takes the largest that the free GPU memory is enough for."""
 
+    fallback: bool = True
+    """Whether a generator is tried where the gate rejects a classifier or an extractor."""
+
     on_cpu: bool = False
     """Train and run generators without a GPU; hours of work for bases above a few hundred MB."""
 

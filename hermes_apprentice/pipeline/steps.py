@@ -25,11 +25,13 @@ from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Envelope, Manifest, Specialist, Stage, Step
 from hermes_apprentice.domain.training import TrainingResult
 from hermes_apprentice.errors import NotEnoughExamplesError, RegistryError
+from hermes_apprentice.pipeline.generators import open_for_gate, why_not
 from hermes_apprentice.pipeline.merging import merge_of
 from hermes_apprentice.pipeline.past import RUN, contender, dataset_of, lessons
 from hermes_apprentice.pipeline.training import output_dir, train
 from hermes_apprentice.pipeline.workshop import Workshop
-from hermes_apprentice.serving.cpu import open_artefact
+from hermes_apprentice.serving.generators import SERVED_BY
+from hermes_apprentice.serving.local_host import NAME
 from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.validator.gate import Check
@@ -122,22 +124,24 @@ def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
     output = output_dir(folder, specialist.kind)
     dataset = read_dataset(folder / "dataset")
     artefact = output / "artefact"
-    with open_artefact(artefact, dataset, shop.embedder, shop.redactor) as runtime:
+    with open_for_gate(shop, specialist.kind, artefact, dataset) as judged:
         verdict, rows = examine(
             dataset,
-            runtime.answer_many,
+            judged.answer_many,
             output / "out_of_fold.jsonl",
             shop.settings.gate,
             size_bytes=sum(file.stat().st_size for file in artefact.rglob("*")),
             seed=shop.settings.trainer.seed,
+            rival=judged.rival,
             embed=shop.embedder.embed,
+            served_by=judged.served_by,
         )
         merge = merge_of(shop, specialist)
         if merge is not None:
             new = Contender(
                 name=specialist.slug,
                 dataset=dataset,
-                answer_many=runtime.answer_many,
+                answer_many=judged.answer_many,
                 out_of_fold=output / "out_of_fold.jsonl",
                 threshold=verdict.threshold,
             )
@@ -149,6 +153,9 @@ def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
     write_report(output / "verdict.md", specialist.slug, specialist.kind, dataset, verdict, rows)
     if verdict.outcome is Outcome.PASSED:
         return _to(specialist, Step.VALIDATED, verdict.reasons[0])
+    if verdict.outcome is Outcome.REJECTED and specialist.kind is not Kind.GENERATOR:
+        words = _verdict_in_words(specialist, merge, verdict)
+        return _next_kind(shop, specialist, " ".join(verdict.reasons), words)
     step = Step.REJECTED if verdict.outcome is Outcome.REJECTED else Step.WAITING
     return Outcomes(
         step,
@@ -181,6 +188,25 @@ def _tested(shop: Workshop, slug: str, version: int) -> Dataset:
     return dataset_of(shop, shop.registry.open_version(slug, version).manifest)
 
 
+def _next_kind(shop: Workshop, specialist: Specialist, reason: str, words: str) -> Outcomes:
+    """Go on with a generator on the same data, or say why none is tried.
+
+    The extractor is no next kind of the classifier: each fits its own shape of answers only.
+    """
+    wanted = shop.settings.generator.fallback
+    problem = why_not(shop.settings) if wanted else "generator.fallback is off"
+    if problem:
+        told = f"No generator was tried: {problem.rstrip('.')}."
+        step, kind, reason = Step.REJECTED, specialist.kind, f"{reason} {told}"
+    else:
+        told = "A generator is trained on the same data next."
+        step, kind = Step.DATASET_BUILT, Kind.GENERATOR
+        reason = f"The {specialist.kind} was rejected. {told} {reason}"
+    opening, _, why = words.partition("\n")  # a long message is cut at its end
+    message = messages.limited("\n".join([opening, told, why]))
+    return Outcomes(step, reason, kind, specialist.version, message)
+
+
 def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
     folder = shop.run_dir(specialist.run_id)
     output = output_dir(folder, specialist.kind)
@@ -193,6 +219,8 @@ def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
     recipe = dict(result.recipe) | {RUN: specialist.run_id}
     if merge is not None:
         recipe[MERGED_FROM] = " ".join(merge.slugs)
+    if specialist.kind is Kind.GENERATOR:
+        recipe[SERVED_BY] = NAME
     manifest = _published(shop, specialist) or shop.registry.publish(
         output / "artefact",
         Manifest(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hermes_apprentice.domain.merge import MERGED_FROM
 from hermes_apprentice.domain.routing import FILTER_FILE, MATCHER_FILE
+from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Envelope
 from hermes_apprentice.embedding.onnx_embedder import OnnxEmbedder, open_embedder
 from hermes_apprentice.embedding.store import ModelStore
@@ -21,9 +22,11 @@ from hermes_apprentice.errors import ApprenticeError, ArtefactError
 from hermes_apprentice.privacy.redaction import Redactor
 from hermes_apprentice.registry.registry import MATCHER_FOLDER, Registry
 from hermes_apprentice.registry.signing import load_or_create_keys
+from hermes_apprentice.router.heavy import HeavyLoader
 from hermes_apprentice.router.matcher import EmbeddingMatcher
 from hermes_apprentice.router.specialists import Loaded, Loading
 from hermes_apprentice.serving.cpu import load_runtime
+from hermes_apprentice.serving.runtime import Runtime
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.statistics.open_set import OpenSetModel
 from hermes_apprentice.statistics.word_filter import WordFilter
@@ -46,12 +49,14 @@ class RegistrySource:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="apprentice-model")
+        self._heavy = HeavyLoader(settings)
         self._embedder: OnnxEmbedder | None = None
         self._redactor: Redactor | None = None
         self._kept: dict[str, tuple[_Files, Loaded, Envelope]] = {}
 
     def close(self) -> None:
         """Give the threads back; what they are doing is finished first."""
+        self._heavy.close()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def stamp(self, wanted: Mapping[str, int]) -> object:
@@ -61,12 +66,14 @@ class RegistrySource:
             _files(root / MATCHER_FOLDER),
             *((slug, _files(root / slug / str(version))) for slug, version in wanted.items()),
             _files(self._settings.keys_dir),
+            self._heavy.stamp,
         )
 
     def load(self, wanted: Mapping[str, int]) -> Loading:
         """Load and verify versions and the newest matcher."""
         if not wanted:
             self._kept.clear()
+            self._heavy.keep(set())
             return Loading()
         try:
             keys = load_or_create_keys(self._settings.keys_dir)
@@ -85,6 +92,9 @@ class RegistrySource:
             except ApprenticeError as error:
                 problems[slug] = str(error)
         self._kept = kept
+        self._heavy.keep(
+            {(slug, version, self._seen(slug, version)) for slug, version in wanted.items()}
+        )
         try:
             model, words = _open_matcher(registry, embedder)
         except ApprenticeError as error:
@@ -109,13 +119,19 @@ class RegistrySource:
     def _load_one(
         self, registry: Registry, embedder: OnnxEmbedder, slug: str, version: int
     ) -> tuple[_Files, Loaded, Envelope]:
-        files = _files(self._settings.registry_dir / slug / str(version))
+        files = self._seen(slug, version)
         before = self._kept.get(slug)
         if before is not None and before[0] == files and before[1].version == version:
             return before
         registered = registry.open_version(slug, version)
-        runtime = load_runtime(registered, embedder, self._open_redactor, self._executor)
         manifest = registered.manifest
+        runtime: Runtime
+        if manifest.kind is Kind.GENERATOR:
+            runtime = self._heavy.runtime(
+                (slug, version, files), registered, embedder, self._open_redactor
+            )
+        else:
+            runtime = load_runtime(registered, embedder, self._open_redactor, self._executor)
         loaded = Loaded(
             slug=slug,
             version=version,
@@ -124,6 +140,9 @@ class RegistrySource:
             parents=tuple(dict(manifest.recipe).get(MERGED_FROM, "").split()),
         )
         return files, loaded, manifest.envelope
+
+    def _seen(self, slug: str, version: int) -> _Files:
+        return _files(self._settings.registry_dir / slug / str(version))
 
     def _open_embedder(self) -> OnnxEmbedder:
         if self._embedder is None:

@@ -35,13 +35,17 @@ _THREADS = 2
 _log = logging.getLogger(__name__)
 
 
-class _Artefact(Protocol):
+class RegisteredArtefact(Protocol):
     """A registered version: what it is, and a verified private copy of its files."""
 
     @property
-    def manifest(self) -> Manifest: ...
+    def manifest(self) -> Manifest:
+        """What it is."""
+        ...
 
-    def checkout(self) -> AbstractContextManager[Path]: ...
+    def checkout(self) -> AbstractContextManager[Path]:
+        """Give a verified private copy of its files; gone afterwards."""
+        ...
 
 
 class _Prepared(NamedTuple):
@@ -154,7 +158,7 @@ class CpuRuntime:
 
 
 def load_runtime(
-    version: _Artefact,
+    version: RegisteredArtefact,
     embedder: Embedder,
     redactor_factory: Callable[[], Redactor],
     executor: Executor | None = None,
@@ -180,7 +184,7 @@ def load_runtime(
             f"{name} was trained on the embedder {manifest.embedder[:12]}, this is {embedder.name} "
             f"{embedder.digest[:12]}; train it again, or set models.embedder back"
         )
-    redactor = _redactor_for(manifest.redaction, name, redactor_factory)
+    redactor = redactor_for(manifest.redaction, name, redactor_factory)
     with version.checkout() as folder:
         model = load_model(folder, embedder)
     return CpuRuntime(
@@ -221,7 +225,7 @@ def open_artefact(
         shape=dataset.shape,
         threshold=0.0,
         embedder=embedder,
-        redactor=_redactor_for(dataset.redaction, name, present),
+        redactor=redactor_for(dataset.redaction, name, present),
     )
     try:
         yield runtime
@@ -229,7 +233,17 @@ def open_artefact(
         runtime.close()
 
 
-def _redactor_for(fingerprint: str, name: str, factory: Callable[[], Redactor]) -> Redactor | None:
+def redactor_for(fingerprint: str, name: str, factory: Callable[[], Redactor]) -> Redactor | None:
+    """Return what requests are redacted with, ``None`` where the training data was not.
+
+    Args:
+        fingerprint: Of the redactor that the training data went through.
+        name: What messages call the specialist.
+        factory: Called only if the training data was redacted.
+
+    Raises:
+        ArtefactError: The present redactor works by other rules.
+    """
     if fingerprint == NO_REDACTION:
         return None
     redactor = factory()

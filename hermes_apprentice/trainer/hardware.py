@@ -9,6 +9,8 @@ import json
 import subprocess
 from typing import NamedTuple
 
+from hermes_apprentice.errors import ArtefactError
+
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "hermes_apprentice")
 """What training a generator needs at least."""
 
@@ -109,6 +111,23 @@ def probe(python: str) -> Environment:
         return Environment(frozenset(map(str, said["packages"])), gpus)
     except (ValueError, KeyError, TypeError, IndexError):
         return Environment(frozenset(), ())
+
+
+def serving_device(python: str, *, on_cpu: bool) -> str:
+    """Return the device that generators run on, ``cuda`` or ``cpu``.
+
+    Raises:
+        ArtefactError: There is no GPU that the interpreter's torch can use, and the CPU may not
+            be used.
+    """
+    if probe(python).gpus:
+        return "cuda"
+    if on_cpu:
+        return "cpu"
+    raise ArtefactError(
+        "generators need a GPU that torch can use, and there is none; generator.on_cpu = true "
+        "runs them on the CPU"
+    )
 
 
 def _output(command: list[str]) -> str:
