@@ -25,8 +25,9 @@ from hermes_apprentice.errors import ApprenticeError, MissingExtraError, Trainin
 from hermes_apprentice.inference.generator import ADAPTER_DIR, GeneratorCard, write_card
 from hermes_apprentice.settings import child_environment
 from hermes_apprentice.trainer.bases import Base, find_base, load_bases
+from hermes_apprentice.trainer.checkpoint import CHECKPOINT_DIR
 from hermes_apprentice.trainer.hardware import Environment, Gpu, find_gpus, probe
-from hermes_apprentice.trainer.lora import CHECKPOINT_DIR, REPORT_FILE
+from hermes_apprentice.trainer.lora import REPORT_FILE
 from hermes_apprentice.trainer.recipes import Recipe, choose_recipe, load_recipes
 from hermes_apprentice.trainer.trained import Progress, Trained
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import json
 import math
 import shutil
@@ -29,11 +28,11 @@ from hermes_apprentice.inference.generator import ADAPTER_DIR
 from hermes_apprentice.storage.files import new_folder, write_atomically
 from hermes_apprentice.storage.parentage import die_with_parent
 from hermes_apprentice.trainer.answer_loss import encode, summed_loss
+from hermes_apprentice.trainer.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from hermes_apprentice.trainer.recipes import Recipe
 from hermes_apprentice.trainer.steps import Batches, Schedule, Watch
 
 REPORT_FILE = "report.json"
-CHECKPOINT_DIR = "checkpoint"
 _PROMPT = TypeAdapter(PromptTemplate)
 _END_TOKENS = {"chatml": "<|im_end|>", "llama-3": "<|eot_id|>"}
 _CANARIES = 16
@@ -86,6 +85,7 @@ class Run:
         self.max_new_tokens = math.ceil(longest * _ANSWER_MARGIN) + _ANSWER_EXTRA
         self.resumed_at = 0
         self.steps = 0
+        self.tokens_per_second = 0.0
         self.losses: list[tuple[int, float]] = []
         self.backend, self._model = self._open(weights)
         self._trained = [one for one in self._model.parameters() if one.requires_grad]
@@ -138,6 +138,16 @@ class Run:
         config = LoraConfig(task_type="CAUSAL_LM", target_modules=modules, **shape)
         return "peft, 4 bit" if four_bit else "peft", get_peft_model(model, config)
 
+    def check_disk(self) -> None:
+        """Raise `TrainingError` if the disk has no room for two checkpoints."""
+        needed = sum(one.numel() for one in self._trained) * _ADAM_BYTES * 2 + _SPARE_BYTES
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise TrainingError(
+                f"{free / 1e9:.1f} GB are free on the disk of {self._folder}, and checkpoints need "
+                f"{needed / 1e9:.1f}; make room and try again"
+            )
+
     def train(self) -> None:
         """Fit the adapter, from the last checkpoint on if there is one.
 
@@ -156,12 +166,14 @@ class Run:
             "cuda", enabled=self._device != "cpu" and lm.precision(self._device) is torch.float16
         )
         watch, best = self._resume(optimizer)
+        started, tokens = time.monotonic(), 0
         for step in range(self.steps, schedule.total):
             if watch.over:
                 break
             self._model.train()
             loss = self._step(schedule, step, optimizer, scaler)
             self.steps = step + 1
+            tokens += sum(len(self.learned[row][1].tokens) for row in schedule.rows(step))
             _report(self.steps / schedule.total, f"step {self.steps} of at most {schedule.total}")
             if schedule.looks(step):
                 seen = self._validation_loss() if self._watched else loss
@@ -171,6 +183,7 @@ class Run:
                     watch.worse = 0
                     best = [one.detach().clone().cpu() for one in self._trained]
                 self._write_checkpoint(optimizer, watch, best)
+        self.tokens_per_second = tokens / max(1e-9, time.monotonic() - started)
         with torch.no_grad():
             for one, kept in zip(self._trained, best, strict=True):
                 one.copy_(kept)
@@ -225,45 +238,41 @@ class Run:
         return loss
 
     def _write_checkpoint(self, optimizer: Any, watch: Watch, best: list[Any]) -> None:
-        import torch
-
-        with new_folder(self._folder / CHECKPOINT_DIR) as folder:
-            now = [one.detach().cpu() for one in self._trained]
-            # Torch's own writer has no error of its own for a full disk.
-            buffer = io.BytesIO()
-            torch.save({"now": now, "best": best, "optimizer": optimizer.state_dict()}, buffer)
-            (folder / "state.pt").write_bytes(buffer.getbuffer())
-            state = {
-                "identity": self._identity,
-                "steps": self.steps,
-                "best": watch.best,
-                "worse": watch.worse,
-                "batch": self._batches.size,
-                "losses": self.losses,
-            }
-            (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        checkpoint = Checkpoint(
+            now=[one.detach().cpu() for one in self._trained],
+            best=best,
+            optimizer=optimizer.state_dict(),
+            steps=self.steps,
+            best_loss=watch.best,
+            worse=watch.worse,
+            batch=self._batches.size,
+            losses=self.losses,
+        )
+        write_checkpoint(self._folder, self._identity, checkpoint)
 
     def _resume(self, optimizer: Any) -> tuple[Watch, list[Any]]:
         import torch
 
-        fresh = Watch(self._recipe.patience), [one.detach().clone() for one in self._trained]
-        folder = self._folder / CHECKPOINT_DIR
-        try:
-            state = json.loads((folder / "state.json").read_bytes())
-            if state["identity"] != self._identity:
-                return fresh
-            stored = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError):
-            return fresh
+        found = read_checkpoint(self._folder, self._identity)
+        if found is None:
+            return Watch(self._recipe.patience), [one.detach().clone() for one in self._trained]
         with torch.no_grad():
-            for one, kept in zip(self._trained, stored["now"], strict=True):
+            for one, kept in zip(self._trained, found.now, strict=True):
                 one.copy_(kept)
-        optimizer.load_state_dict(stored["optimizer"])
-        self.steps = self.resumed_at = int(state["steps"])
-        self.losses = [(int(step), float(loss)) for step, loss in state["losses"]]
-        self._batches.size = int(state["batch"])
+        optimizer.load_state_dict(found.optimizer)
+        self.steps = self.resumed_at = found.steps
+        self.losses = found.losses
+        self._batches.size = found.batch
         _report(0.0, f"going on after step {self.steps}")
-        return Watch(self._recipe.patience, state["best"], state["worse"]), stored["best"]
+        return Watch(self._recipe.patience, found.best_loss, found.worse), found.best
+
+    def write_adapter(self) -> None:
+        """Write the adapter in PEFT's layout, whole or not at all."""
+        for config in self._model.peft_config.values():
+            config.base_model_name_or_path = self._task["base"]
+        with new_folder(self._folder / ADAPTER_DIR) as folder:
+            self._model.save_pretrained(str(folder), save_embedding_layers=False)
+            (folder / "README.md").unlink(missing_ok=True)
 
     def save(self) -> dict[str, Any]:
         """Write the adapter, and return what the parent has to know.
@@ -274,11 +283,7 @@ class Run:
         _report(1.0, "writing the adapter")
         self._model.eval()
         canary = self._canary()
-        for config in self._model.peft_config.values():
-            config.base_model_name_or_path = self._task["base"]
-        with new_folder(self._folder / ADAPTER_DIR) as folder:
-            self._model.save_pretrained(str(folder), save_embedding_layers=False)
-            (folder / "README.md").unlink(missing_ok=True)
+        self.write_adapter()
         return {
             "backend": self.backend,
             "device": self._device,
@@ -293,6 +298,7 @@ class Run:
             "batch": self._batches.size,
             "losses": self.losses,
             "left_out": self.left_out,
+            "tokens_per_second": self.tokens_per_second,
         }
 
     def _canary(self) -> tuple[str, str]:
@@ -352,16 +358,6 @@ def _is_full(error: BaseException) -> bool:
     return "out of memory" in said or "can't allocate memory" in said
 
 
-def _check_disk(folder: Path, weights: int) -> None:
-    needed = weights * _ADAM_BYTES * 2 + _SPARE_BYTES
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise TrainingError(
-            f"{free / 1e9:.1f} GB are free on the disk of {folder}, and checkpoints need "
-            f"{needed / 1e9:.1f}; make room and try again"
-        )
-
-
 def _report(share: float, doing: str) -> None:
     print(json.dumps({"progress": round(share, 4), "doing": doing}), flush=True)
 
@@ -392,19 +388,11 @@ def work(task: dict[str, Any]) -> None:
         torch.cuda.set_device(int(task["gpu"]))
     started = time.monotonic()
     run = Run(task)
-    _check_disk(Path(task["output"]), sum(one.numel() for one in run._trained))
-    before = time.monotonic()
+    run.check_disk()
     run.train()
-    taken = time.monotonic() - before
     report = run.save()
-    tokens = sum(
-        len(run.learned[row][1].tokens)
-        for step in range(run.resumed_at, run.steps)
-        for row in run.schedule.rows(step)
-    )
     report |= {
         "seconds": time.monotonic() - started,
-        "tokens_per_second": tokens / taken if taken else 0.0,
         "peak_gpu_bytes": torch.cuda.max_memory_allocated() if report["device"] != "cpu" else 0,
     }
     write_atomically(Path(task["output"]) / REPORT_FILE, json.dumps(report).encode())
