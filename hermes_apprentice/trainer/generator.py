@@ -221,10 +221,9 @@ def _run(python: str, work: Path, gpu: Gpu | None, progress: Progress) -> dict[s
     )
     problem: ApprenticeError | None = None
     # Its words go into the job's log, which standard error is here.
-    child = subprocess.Popen(
+    with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment, text=True
-    )
-    try:
+    ) as child:
         for line in child.stdout or ():
             try:
                 said = json.loads(line)
@@ -234,8 +233,7 @@ def _run(python: str, work: Path, gpu: Gpu | None, progress: Progress) -> dict[s
                 problem = _translated(said)
             elif isinstance(said, dict) and "progress" in said:
                 progress(float(said["progress"]), f"adapter, {said.get('doing', '')}")
-    finally:
-        status = child.wait()
+    status = child.returncode
     if problem is not None:
         raise problem
     if status != 0:
