@@ -31,7 +31,6 @@ from hermes_apprentice.pipeline.past import RUN, contender, dataset_of, lessons
 from hermes_apprentice.pipeline.training import output_dir, train
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.serving.generators import SERVED_BY
-from hermes_apprentice.serving.local_host import NAME
 from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.validator.gate import Check
@@ -146,6 +145,8 @@ def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
                 threshold=verdict.threshold,
             )
             verdict = with_checks(verdict, _against_parents(shop, new, merge))
+    if judged.served_by:
+        write_atomically(output / SERVED_BY, judged.served_by.encode())
     write_atomically(output / "verdict.json", _VERDICT.dump_json(verdict, indent=1))
     curve = risk_coverage(rows, verdict.threshold)
     write_atomically(output / "risk_coverage.json", _CURVE.dump_json(curve, indent=1))
@@ -220,7 +221,7 @@ def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
     if merge is not None:
         recipe[MERGED_FROM] = " ".join(merge.slugs)
     if specialist.kind is Kind.GENERATOR:
-        recipe[SERVED_BY] = NAME
+        recipe[SERVED_BY] = (output / SERVED_BY).read_text(encoding="utf-8")
     manifest = _published(shop, specialist) or shop.registry.publish(
         output / "artefact",
         Manifest(

@@ -161,7 +161,13 @@ def artefact(home: Settings) -> Path:
 
 
 @pytest.fixture
-def host(artefact: Path, train_python: str) -> Iterator[LocalHost]:
+def now() -> list[float]:
+    """The host's clock; it stands still, so nothing times out by itself."""
+    return [0.0]
+
+
+@pytest.fixture
+def host(artefact: Path, train_python: str, now: list[float]) -> Iterator[LocalHost]:
     card = read_card(artefact)
     one = LocalHost(
         train_python,
@@ -170,6 +176,7 @@ def host(artefact: Path, train_python: str) -> Iterator[LocalHost]:
         device="cpu",
         seconds=PATIENCE,
         start_seconds=PATIENCE,
+        clock=lambda: now[0],
     )
     yield one
     one.close()
@@ -183,7 +190,7 @@ def hosts(train_python: str) -> Iterator[GeneratorHosts]:
 
 
 def test_a_generator_learns_texts_and_is_served_as_it_was_judged(
-    home: Settings, hosts: GeneratorHosts, embedder: Embedder, shop_notes: ModuleType
+    home: Settings, embedder: Embedder, shop_notes: ModuleType
 ) -> None:
     with Database(home.database_path) as database:
         pipeline = open_pipeline(home, database, clock=lambda: NOW)
@@ -202,17 +209,28 @@ def test_a_generator_learns_texts_and_is_served_as_it_was_judged(
 
     with pytest.raises(ArtefactError, match="does not run inside the sidecar"):
         load_runtime(version, embedder, pytest.fail)
-    runtime = hosts.load_runtime(version, embedder, pytest.fail)
-    fresh = shop_notes.notes(660, 1)[600:]
-    given = runtime.answer_many([request for request, _ in fresh])
-    right = sum(
-        isinstance(one, Answer) and one.text == wanted
-        for one, (_, wanted) in zip(given, fresh, strict=True)
-    )
-    assert right >= 48
-    one = asyncio.run(runtime.answer(fresh[0][0]))
-    assert isinstance(one, type(given[0])) and one.text == given[0].text
-    runtime.close()
+    # The sidecar loads it aside: until it is ready it is a problem with a reason.
+    loader = HeavyLoader(home)
+    key = (SLUG, 1, "files")
+    try:
+        before = loader.stamp
+        with pytest.raises(ArtefactError, match="being loaded"):
+            loader.runtime(key, version, embedder, pytest.fail)
+        until(lambda: loader.stamp != before and "True" in str(loader.stamp))
+        runtime = loader.runtime(key, version, embedder, pytest.fail)
+        fresh = shop_notes.notes(660, 1)[600:]
+        given = runtime.answer_many([request for request, _ in fresh])
+        right = sum(
+            isinstance(one, Answer) and one.text == wanted
+            for one, (_, wanted) in zip(given, fresh, strict=True)
+        )
+        assert right >= 48
+        one = asyncio.run(runtime.answer(fresh[0][0]))
+        assert isinstance(one, type(given[0])) and one.text == given[0].text
+        loader.keep(set())
+        assert runtime.answer_many(["soap low, tell Ana"]) == [Abstain(reason="error")]
+    finally:
+        loader.close()
 
 
 def test_what_was_judged_elsewhere_is_not_served_here(
@@ -230,8 +248,8 @@ def test_what_was_judged_elsewhere_is_not_served_here(
         hosts.load_runtime(foreign, embedder, pytest.fail)
 
 
-def test_other_weights_under_the_same_card_are_refused(
-    artefact: Path, host: LocalHost, tmp_path: Path
+def test_other_weights_are_refused_and_a_killed_child_is_started_again(
+    artefact: Path, host: LocalHost, now: list[float], tmp_path: Path
 ) -> None:
     card = read_card(artefact)
     weights = load_file(artefact / ADAPTER_DIR / "adapter_model.safetensors")
@@ -247,9 +265,22 @@ def test_other_weights_under_the_same_card_are_refused(
         LocalGenerator(host, "swapped", card, swapped)
     with pytest.raises(ArtefactError, match="no adapter"):
         host.load("nowhere", tmp_path / "nowhere")
+    assert host.process is not None
     good = LocalGenerator(host, "good", card, artefact)
-    assert good.predict([card.canary_request], None)[0].text == card.canary_answer
     assert host.complete("", card.chat_template, [], 8) == []
+
+    # A killed child is started again after a pause, with the adapters it had.
+    first = host.process
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(ArtefactError, match="failed"):
+        good.predict([card.canary_request], None)
+    with pytest.raises(ArtefactError, match="a moment ago"):
+        good.predict([card.canary_request], None)
+    now[0] += 60
+    assert good.predict([card.canary_request], None)[0].text == card.canary_answer
+    assert host.process not in (None, first)
+    good.close()
+    assert host.process is None
 
     other = LocalHost(
         host._python, card.base_model, "0" * 64, device="cpu", seconds=9, start_seconds=PATIENCE
@@ -257,38 +288,6 @@ def test_other_weights_under_the_same_card_are_refused(
     with pytest.raises(ArtefactError, match="other weights"):
         other.complete("", card.chat_template, [], 8)
     assert other.process is None
-
-
-def test_a_killed_child_is_started_again_after_a_pause_with_its_adapters(
-    artefact: Path, train_python: str
-) -> None:
-    now = [0.0]
-    card = read_card(artefact)
-    host = LocalHost(
-        train_python,
-        card.base_model,
-        card.base_digest,
-        device="cpu",
-        seconds=PATIENCE,
-        start_seconds=PATIENCE,
-        clock=lambda: now[0],
-    )
-    try:
-        generator = LocalGenerator(host, "one", card, artefact)
-        first = host.process
-        assert first is not None
-        os.kill(first, signal.SIGKILL)
-        with pytest.raises(ArtefactError, match="failed"):
-            generator.predict([card.canary_request], None)
-        with pytest.raises(ArtefactError, match="a moment ago"):
-            generator.predict([card.canary_request], None)
-        now[0] += 60
-        assert generator.predict([card.canary_request], None)[0].text == card.canary_answer
-        assert host.process not in (None, first)
-        generator.close()
-        assert host.process is None
-    finally:
-        host.close()
 
 
 def test_the_child_ends_when_its_parent_is_killed(artefact: Path, train_python: str) -> None:
@@ -309,28 +308,6 @@ def test_the_child_ends_when_its_parent_is_killed(artefact: Path, train_python: 
         child = int(parent.stdout.readline())
         parent.kill()
     until(lambda: not alive(child))
-
-
-def test_a_generator_is_loaded_aside_and_let_go_of(
-    home: Settings, embedder: Embedder, shop_notes: ModuleType
-) -> None:
-    with Database(home.database_path) as database:
-        pipeline = open_pipeline(home, database, clock=lambda: NOW)
-        version = pipeline.shop.registry.open_version(SLUG, 1)
-    loader = HeavyLoader(home)
-    key = (SLUG, 1, "files")
-    try:
-        before = loader.stamp
-        with pytest.raises(ArtefactError, match="being loaded"):
-            loader.runtime(key, version, embedder, pytest.fail)
-        until(lambda: loader.stamp != before and "True" in str(loader.stamp))
-        runtime = loader.runtime(key, version, embedder, pytest.fail)
-        assert runtime.answer_many([shop_notes.notes(1, 1)[0][0]])
-        loader.keep(set())
-        given = runtime.answer_many(["soap low, tell Ana"])
-        assert given == [Abstain(reason="error")]
-    finally:
-        loader.close()
 
 
 def test_merged_weights_answer_as_the_adapter_does(
