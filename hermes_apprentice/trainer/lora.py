@@ -21,13 +21,14 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from hermes_apprentice.domain.prompt import PromptTemplate, render
+from hermes_apprentice.domain.prompt import PromptTemplate
 from hermes_apprentice.errors import ApprenticeError, TrainingError
 from hermes_apprentice.inference import language_model as lm
 from hermes_apprentice.inference.generator import ADAPTER_DIR
 from hermes_apprentice.storage.files import new_folder, write_atomically
 from hermes_apprentice.storage.parentage import die_with_parent
 from hermes_apprentice.trainer.answer_loss import encode, summed_loss
+from hermes_apprentice.trainer.canary import find_canary
 from hermes_apprentice.trainer.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from hermes_apprentice.trainer.recipes import Recipe
 from hermes_apprentice.trainer.steps import Batches, Schedule, Watch
@@ -35,7 +36,6 @@ from hermes_apprentice.trainer.steps import Batches, Schedule, Watch
 REPORT_FILE = "report.json"
 _PROMPT = TypeAdapter(PromptTemplate)
 _END_TOKENS = {"chatml": "<|im_end|>", "llama-3": "<|eot_id|>"}
-_CANARIES = 16
 _ANSWER_MARGIN = 1.25
 _ANSWER_EXTRA = 8
 _ADAM_BYTES = 4 * 4
@@ -56,6 +56,7 @@ class Run:
         _report(0.0, "reading the base model")
         weights = lm.find_weights(task["base"], fetch=True)
         self.digest = lm.base_digest(weights)
+        self._weights = weights
         self._device = lm.best_device() if task["device"] == "cuda" else "cpu"
         if self._device != task["device"]:
             raise TrainingError(
@@ -281,17 +282,23 @@ class Run:
             TrainingError: The adapter answers every request as the bare base does.
         """
         _report(1.0, "writing the adapter")
-        self._model.eval()
-        canary = self._canary()
         self.write_adapter()
+        canary = find_canary(
+            self._as_served(),
+            self.tokenizer,
+            self._template,
+            [row["request"] for row, _ in self.learned],
+            self.max_new_tokens,
+            self._device,
+        )
         return {
             "backend": self.backend,
             "device": self._device,
             "base_digest": self.digest,
             "chat_template": self.tokenizer.chat_template,
             "max_new_tokens": self.max_new_tokens,
-            "canary_request": canary[0],
-            "canary_answer": canary[1],
+            "canary_request": canary.request,
+            "canary_answer": canary.answer,
             "steps": self.steps,
             "planned": self.schedule.total,
             "resumed_at": self.resumed_at,
@@ -301,36 +308,29 @@ class Run:
             "tokens_per_second": self.tokens_per_second,
         }
 
-    def _canary(self) -> tuple[str, str]:
-        """Return the surest answer, with its request, of those that the base gives otherwise."""
-        rows = [row for row, _ in self.learned[:_CANARIES]]
-        prompts = [
-            lm.prompt_tokens(self.tokenizer, render(self._template, row["request"])) for row in rows
-        ]
+    def _as_served(self) -> Any:
+        """Return the adapter on a base without 4 bit and patches, as it is served.
 
-        def ask() -> list[lm.Completion]:
-            return [
-                lm.complete(self._model, self.tokenizer, [one], self.max_new_tokens, self._device)[
-                    0
-                ]
-                for one in prompts
-            ]
+        Raises:
+            TrainingError: The memory is not enough for that.
+        """
+        import torch
+        from peft import PeftModel
 
-        trained = ask()
-        with self._model.disable_adapter():
-            bare = ask()
-        differing = [
-            (min(said.log_probabilities), place)
-            for place, (said, other) in enumerate(zip(trained, bare, strict=True))
-            if said.ended and said.text and said.text != other.text
-        ]
-        if not differing:
+        del self._model
+        self._trained = []
+        if self._device != "cpu":
+            torch.cuda.empty_cache()
+        try:
+            base = lm.open_base(self._weights, device=self._device)
+        except (RuntimeError, MemoryError) as exc:
+            if not _is_full(exc):
+                raise
             raise TrainingError(
-                "the adapter answers as the bare base model does, so nothing was learned; more "
-                "examples, or a recipe with more steps, may help"
-            )
-        place = max(differing)[1]
-        return rows[place]["request"], trained[place].text
+                "the memory is enough to train this base in 4 bit, but not to answer with it; "
+                "choose a smaller one"
+            ) from exc
+        return PeftModel.from_pretrained(base, str(self._folder / ADAPTER_DIR)).eval()
 
 
 def _check_end(tokenizer: Any, family: str) -> None:
@@ -386,6 +386,8 @@ def work(task: dict[str, Any]) -> None:
     torch.set_num_threads(int(task["threads"]))
     if task["device"] == "cuda" and torch.cuda.is_available():
         torch.cuda.set_device(int(task["gpu"]))
+        if task["unsloth"]:
+            import unsloth  # noqa: F401  # it changes transformers, so it must come first
     started = time.monotonic()
     run = Run(task)
     run.check_disk()
