@@ -326,20 +326,16 @@ class Run:
         except (RuntimeError, MemoryError) as exc:
             if not _is_full(exc):
                 raise
-            raise TrainingError(
-                "the memory is enough to train this base in 4 bit, but not to answer with it; "
-                "choose a smaller one"
-            ) from exc
+            said = "the memory is enough to train this base, but not to answer with it"
+            raise TrainingError(f"{said}; choose a smaller one") from exc
         return PeftModel.from_pretrained(base, str(self._folder / ADAPTER_DIR)).eval()
 
 
 def _check_end(tokenizer: Any, family: str) -> None:
     wanted = _END_TOKENS.get(family)
     if wanted is not None and tokenizer.eos_token != wanted:
-        raise TrainingError(
-            f"the base's answers end with {tokenizer.eos_token!r}, not with {wanted!r} as its "
-            f"chat_template {family!r} in supported_models.yaml says"
-        )
+        said = f"the base's answers end with {tokenizer.eos_token!r}, not with {wanted!r}"
+        raise TrainingError(f"{said} as its chat_template in supported_models.yaml says")
 
 
 def _identity(task: dict[str, Any], base: str, backend: str) -> str:
