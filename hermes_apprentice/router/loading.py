@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hermes_apprentice.domain.merge import MERGED_FROM
 from hermes_apprentice.domain.routing import FILTER_FILE, MATCHER_FILE
+from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Envelope
 from hermes_apprentice.embedding.onnx_embedder import OnnxEmbedder, open_embedder
 from hermes_apprentice.embedding.store import ModelStore
@@ -23,7 +24,11 @@ from hermes_apprentice.registry.registry import MATCHER_FOLDER, Registry
 from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.router.matcher import EmbeddingMatcher
 from hermes_apprentice.router.specialists import Loaded, Loading
+from hermes_apprentice.serving.adapter import digest_of
 from hermes_apprentice.serving.cpu import load_runtime
+from hermes_apprentice.serving.remote_generator import load_remote
+from hermes_apprentice.serving.remote_host import RemoteHost
+from hermes_apprentice.serving.runtime import Runtime
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.statistics.open_set import OpenSetModel
 from hermes_apprentice.statistics.word_filter import WordFilter
@@ -33,6 +38,9 @@ EMBEDDER_DETAIL = "embedder"
 
 VECTOR_DETAIL = "vector"
 """The entry that names how its vectors are made."""
+
+DIGEST_LENGTH = 12
+"""Characters of a version's digest that headers and the ledger carry."""
 
 THREADS = 2
 """Threads that compute matches and answers."""
@@ -49,13 +57,25 @@ class RegistrySource:
         self._embedder: OnnxEmbedder | None = None
         self._redactor: Redactor | None = None
         self._kept: dict[str, tuple[_Files, Loaded, Envelope]] = {}
+        self._dropped: list[Runtime] = []
+        self._host = RemoteHost(settings)
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """What keeps generators from being served, by slug or part."""
+        return self._host.problems
 
     def close(self) -> None:
         """Give the threads back; what they are doing is finished first."""
+        self._host.close()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def stamp(self, wanted: Mapping[str, int]) -> object:
         """Return names, times and sizes of all files that ``load`` would read."""
+        # Dropped at the last look: by now no request can see them.
+        for runtime in self._dropped:
+            runtime.close()
+        self._dropped.clear()
         root = self._settings.registry_dir
         return (
             _files(root / MATCHER_FOLDER),
@@ -66,7 +86,7 @@ class RegistrySource:
     def load(self, wanted: Mapping[str, int]) -> Loading:
         """Load and verify versions and the newest matcher."""
         if not wanted:
-            self._kept.clear()
+            self._keep({})
             return Loading()
         try:
             keys = load_or_create_keys(self._settings.keys_dir)
@@ -84,7 +104,7 @@ class RegistrySource:
                 kept[slug] = self._load_one(registry, embedder, slug, version)
             except ApprenticeError as error:
                 problems[slug] = str(error)
-        self._kept = kept
+        self._keep(kept)
         try:
             model, words = _open_matcher(registry, embedder)
         except ApprenticeError as error:
@@ -114,16 +134,32 @@ class RegistrySource:
         if before is not None and before[0] == files and before[1].version == version:
             return before
         registered = registry.open_version(slug, version)
-        runtime = load_runtime(registered, embedder, self._open_redactor, self._executor)
         manifest = registered.manifest
+        runtime: Runtime
+        deadline = None
+        if manifest.kind is Kind.GENERATOR:
+            deadline = self._settings.vllm.deadline_seconds
+            runtime = load_remote(registered, self._host, self._open_redactor)
+        else:
+            runtime = load_runtime(registered, embedder, self._open_redactor, self._executor)
         loaded = Loaded(
             slug=slug,
             version=version,
             shape=manifest.shape,
             runtime=runtime,
+            deadline=deadline,
+            digest=digest_of(manifest.files)[:DIGEST_LENGTH],
             parents=tuple(dict(manifest.recipe).get(MERGED_FROM, "").split()),
         )
         return files, loaded, manifest.envelope
+
+    def _keep(self, kept: dict[str, tuple[_Files, Loaded, Envelope]]) -> None:
+        """Hold on to these, and drop the others."""
+        now = {id(loaded.runtime) for _, loaded, _ in kept.values()}
+        self._dropped += [
+            loaded.runtime for _, loaded, _ in self._kept.values() if id(loaded.runtime) not in now
+        ]
+        self._kept = kept
 
     def _open_embedder(self) -> OnnxEmbedder:
         if self._embedder is None:

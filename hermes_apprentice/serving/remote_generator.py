@@ -25,7 +25,7 @@ from hermes_apprentice.inference.generator import confidence_of
 from hermes_apprentice.privacy.redaction import Redactor
 from hermes_apprentice.serving.adapter import Adapter, open_adapter
 from hermes_apprentice.serving.guard import Guard, place_of, present, redactor_for
-from hermes_apprentice.serving.host import GeneratorHost
+from hermes_apprentice.serving.remote_host import RemoteHost
 from hermes_apprentice.settings import Settings
 
 AT_ONCE = 8
@@ -46,12 +46,12 @@ class _Artefact(Protocol):
     def checkout(self) -> AbstractContextManager[Path]: ...
 
 
-class GeneratorRuntime:
+class RemoteGenerator:
     """One adapter; safe to share between threads."""
 
     def __init__(
         self,
-        host: GeneratorHost,
+        host: RemoteHost,
         adapter: Adapter,
         *,
         shape: Shape,
@@ -133,12 +133,12 @@ class GeneratorRuntime:
         return self._guard.judge(redaction, completion.text, sure)
 
 
-def load_generator(
+def load_remote(
     version: _Artefact,
-    host: GeneratorHost,
+    host: RemoteHost,
     redactor_factory: Callable[[], Redactor],
     deadline: float | None = None,
-) -> GeneratorRuntime:
+) -> RemoteGenerator:
     """Return the runtime of a registered generator; its adapter is loaded in the background.
 
     Args:
@@ -164,7 +164,7 @@ def load_generator(
             files=manifest.files,
         )
         host.add(adapter, stack.pop_all().close)
-    return GeneratorRuntime(
+    return RemoteGenerator(
         host,
         adapter,
         shape=manifest.shape,
@@ -175,9 +175,9 @@ def load_generator(
 
 
 @contextmanager
-def open_generator(
+def open_remote(
     folder: Path, dataset: Dataset, settings: Settings, redactor: Redactor | None
-) -> Iterator[GeneratorRuntime]:
+) -> Iterator[RemoteGenerator]:
     """Give the runtime of a generator that is not registered yet, for the gate to score.
 
     Starts a server as the settings say, or asks the one that runs, and unloads the adapter
@@ -191,11 +191,11 @@ def open_generator(
     name = folder.parent.name
     needed = redactor_for(dataset.redaction, name, present(redactor, name))
     adapter = open_adapter(folder, slug=name, version=UNREGISTERED)
-    host = GeneratorHost(settings)
+    host = RemoteHost(settings)
     try:
         host.add(adapter, lambda: None)
         host.wait_ready(adapter, settings.vllm.start_seconds)
-        runtime = GeneratorRuntime(
+        runtime = RemoteGenerator(
             host, adapter, shape=dataset.shape, threshold=0.0, redactor=needed
         )
         yield runtime

@@ -34,7 +34,7 @@ _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
 
 
-class GeneratorHost:
+class RemoteHost:
     """Serves adapters; starts with the first one, so that an unused GPU stays free."""
 
     def __init__(self, settings: Settings) -> None:
