@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -240,6 +240,24 @@ def _keep(patterns: PatternStore, candidate: Candidate, now: float) -> None:
 def stage() -> ModuleType:
     """The real gateway between two fake ends; see ``fake_gateway.py`` beside this file."""
     return _beside("fake_gateway")
+
+
+@pytest.fixture(scope="session")
+def vllm_stage() -> ModuleType:
+    """Something that speaks like vLLM; see ``fake_vllm.py`` beside this file."""
+    return _beside("fake_vllm")
+
+
+@pytest.fixture
+def fake_vllm(vllm_stage: ModuleType) -> Iterator[Any]:
+    """A fake vLLM that listens; ``url`` is its endpoint."""
+    fake = vllm_stage.FakeVllm()
+    server = fake.start()
+    fake.url = f"http://127.0.0.1:{server.server_port}/v1"
+    yield fake
+    fake.go.set()
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
