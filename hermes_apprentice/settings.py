@@ -441,6 +441,11 @@ class Settings(_Section):
         return self.home / "vllm.json"
 
     @property
+    def resident_dir(self) -> Path:
+        """Verified private copies of the adapters that a model server has loaded."""
+        return self.home / "resident"
+
+    @property
     def vllm_log(self) -> Path:
         """What our vLLM writes."""
         return self.home / "vllm.log"

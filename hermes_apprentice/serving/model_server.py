@@ -8,6 +8,7 @@ otherwise. Knows nothing about specialists or about who may load what.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -230,6 +231,23 @@ class ModelServer:
             return status, orjson.loads(data)
         except orjson.JSONDecodeError:
             return status, data.decode("utf-8", "replace")
+
+
+def served_now(address: tuple[str, str]) -> tuple[str, ...]:
+    """Return what a server serves, for a caller without an event loop.
+
+    Args:
+        address: Its endpoint and key.
+
+    Raises:
+        ServingError: It cannot be reached, or is no such server.
+    """
+
+    async def ask() -> tuple[str, ...]:
+        async with ModelServer(*address) as server:
+            return await server.names()
+
+    return asyncio.run(ask())
 
 
 def _completion(data: Any, model: str | None) -> Completion:

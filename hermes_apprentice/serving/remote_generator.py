@@ -43,7 +43,7 @@ class _Artefact(Protocol):
     @property
     def manifest(self) -> Manifest: ...
 
-    def checkout(self) -> AbstractContextManager[Path]: ...
+    def checkout(self, within: Path | None = None) -> AbstractContextManager[Path]: ...
 
 
 class RemoteGenerator:
@@ -158,7 +158,7 @@ def load_remote(
     redactor = redactor_for(manifest.redaction, name, redactor_factory)
     with ExitStack() as stack:
         adapter = open_adapter(
-            stack.enter_context(version.checkout()),
+            stack.enter_context(version.checkout(host.shelf())),
             slug=manifest.slug,
             version=str(manifest.version),
             files=manifest.files,

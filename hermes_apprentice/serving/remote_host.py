@@ -11,8 +11,11 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import os
+import shutil
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hermes_apprentice.domain.prompt import Message
@@ -75,6 +78,21 @@ class RemoteHost:
         return residency.resident if residency is not None else ()
 
     # -- from any thread ----------------------------------------------------------
+
+    def shelf(self) -> Path:
+        """Return a folder for this process' private copies, where the server sees them, too.
+
+        The folder for temporary files may be another one for each service. What processes left
+        there that are gone is removed.
+        """
+        root = self._settings.resident_dir
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for left in root.iterdir():
+            if left.name.isdecimal() and not _runs(int(left.name)):
+                shutil.rmtree(left, ignore_errors=True)
+        mine = root / str(os.getpid())
+        mine.mkdir(exist_ok=True, mode=0o700)
+        return mine
 
     def add(self, adapter: Adapter, gone: Callable[[], None]) -> None:
         """Serve an adapter from now on.
@@ -276,6 +294,16 @@ class RemoteHost:
         finally:
             if gone is not None:
                 gone()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 async def _loaded(residency: Residency, adapter: Adapter) -> None:

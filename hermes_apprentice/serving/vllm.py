@@ -8,6 +8,7 @@ own, and ends with its parent, however that ends. Knows nothing about adapters.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -143,7 +144,8 @@ class VllmChild:
         finally:
             note.unlink(missing_ok=True)
             self.pid = None
-            await asyncio.shield(asyncio.to_thread(_end, process))
+            # Not in a thread: whoever cancels this must find it ended.
+            _end(process)
 
     def _start(self, address: Address, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
         settings = self._settings
@@ -171,6 +173,35 @@ class VllmChild:
 
     def _how_it_ended(self, process: subprocess.Popen[bytes]) -> str:
         return f"exit status {process.returncode}; see {self._settings.vllm_log}"
+
+
+def run_service(settings: Settings, say: Callable[[str], None]) -> None:
+    """Keep a vLLM running until SIGTERM or SIGINT, for a sidecar that finds it by its note.
+
+    Raises:
+        ConfigError: There is no vLLM, no base model is set, or the sidecar would not look here.
+    """
+    if settings.vllm.server != "service":
+        raise ConfigError(
+            f'vllm.server is "{settings.vllm.server}", so the sidecar would not use this vLLM; '
+            'set it to "service" in settings.toml'
+        )
+    child = VllmChild(settings)
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(_until_signal(child, say))
+
+
+async def _until_signal(child: VllmChild, say: Callable[[str], None]) -> None:
+    async def up(address: Address) -> None:
+        say(f"vLLM listens on {address.url}")
+
+    async def down(reason: str) -> None:
+        say(f"vLLM is down: {reason}")
+
+    task = asyncio.create_task(child.run(up, down))
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, task.cancel)
+    await task
 
 
 def arguments(settings: VllmSettings, port: int) -> Sequence[str]:

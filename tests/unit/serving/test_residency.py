@@ -296,9 +296,7 @@ async def test_a_model_of_somebody_elses_is_asked_its_canary_now_and_then(
     red = make("red")
     fake_vllm.loads_adapters = False
     fake_vllm.adapters["tickets"] = {"Label: canary": "red canary", "": "red"}
-    async with residency(
-        fake_vllm, served_names={"red": "tickets"}, clock=lambda: now
-    ) as one:
+    async with residency(fake_vllm, served_names={"red": "tickets"}, clock=lambda: now) as one:
         assert await ask(one, red) == "red"
         fake_vllm.adapters["tickets"] = {"": "something else"}
         now = CHECKED_SECONDS + 1
