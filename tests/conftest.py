@@ -248,6 +248,12 @@ def vllm_stage() -> ModuleType:
     return _beside("fake_vllm")
 
 
+@pytest.fixture(scope="session")
+def generators_stage() -> ModuleType:
+    """Generators behind a router; see ``generators_stage.py`` beside this file."""
+    return _beside("generators_stage")
+
+
 @pytest.fixture
 def fake_vllm(vllm_stage: ModuleType) -> Iterator[Any]:
     """A fake vLLM that listens; ``url`` is its endpoint."""

@@ -43,6 +43,7 @@ class FakeVllm:
         self.log_probability: float | None = -0.01
         self.finish = "stop"
         self.lies = False
+        self.hold = HOLD
         self.loads_adapters = True
         self.go = threading.Event()
         self.held = threading.Semaphore(0)
@@ -137,7 +138,7 @@ class FakeVllm:
             self.running += 1
             latest = self._latest
             self.asked.append(body)
-        if HOLD in request:
+        if self.hold in request:
             self.held.release()
             self.go.wait(20)
         with self.lock:

@@ -14,7 +14,8 @@ from pathlib import Path
 from hermes_apprentice.domain.merge import MERGED_FROM
 from hermes_apprentice.domain.routing import FILTER_FILE, MATCHER_FILE
 from hermes_apprentice.domain.shape import Kind
-from hermes_apprentice.domain.specialist import Envelope
+from hermes_apprentice.domain.specialist import Abstain, Envelope
+from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.embedding.onnx_embedder import OnnxEmbedder, open_embedder
 from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.embedding.views import RECIPE, matching_dimension
@@ -51,8 +52,15 @@ _Files = tuple[tuple[str, int, int], ...]
 class RegistrySource:
     """Loads from the registry, the key folder and the model store of the settings."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, answering: bool = True) -> None:
+        """Load nothing yet.
+
+        Args:
+            settings: Everything that can be set.
+            answering: Whether generators will be asked; otherwise no model server is started.
+        """
         self._settings = settings
+        self._answering = answering
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="apprentice-model")
         self._embedder: OnnxEmbedder | None = None
         self._redactor: Redactor | None = None
@@ -139,7 +147,11 @@ class RegistrySource:
         deadline = None
         if manifest.kind is Kind.GENERATOR:
             deadline = self._settings.vllm.deadline_seconds
-            runtime = load_remote(registered, self._host, self._open_redactor)
+            runtime = (
+                load_remote(registered, self._host, self._open_redactor)
+                if self._answering
+                else _Unasked()
+            )
         else:
             runtime = load_runtime(registered, embedder, self._open_redactor, self._executor)
         loaded = Loaded(
@@ -176,6 +188,16 @@ class RegistrySource:
             redactor.load()
             self._redactor = redactor
         return self._redactor
+
+
+class _Unasked:
+    """Stands for a generator where only routes are looked at."""
+
+    async def answer(self, request: str, encoding: Encoding | None = None) -> Abstain:
+        return Abstain(reason="unavailable")
+
+    def close(self) -> None:
+        return
 
 
 def _open_matcher(

@@ -26,9 +26,16 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-SUBJECTS = ("lamp", "invoice", "screen", "refund")
-TROUBLES = ("is broken", "is wrong", "went missing", "came twice")
-REQUESTS = tuple(f"the {subject} {trouble}" for subject in SUBJECTS for trouble in TROUBLES)
+TICKETS = tuple(
+    f"Label this ticket: the {subject} {trouble}"
+    for subject in ("lamp", "invoice", "screen", "refund")
+    for trouble in ("is broken", "went missing", "came twice")
+)
+COLOURS = tuple(
+    f"Which colour has {thing} in the catalogue?"
+    for thing in ("the blanket", "this kettle", "our bench", "a bowl", "that vase", "my towel")
+)
+REQUESTS = TICKETS + COLOURS
 ANSWERS = {"kind": "fault", "colour": json.dumps({"colour": "red"})}
 
 
@@ -124,6 +131,8 @@ def main(folder: Path) -> None:
         "template": TEMPLATE,
         "base_digest": hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest(),
         "requests": REQUESTS,
+        "tickets": TICKETS,
+        "colours": COLOURS,
         "adapters": {},
     }
     for name, answer in ANSWERS.items():
