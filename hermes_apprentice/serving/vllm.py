@@ -155,8 +155,10 @@ class VllmChild:
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
         }
-        if settings.upstream.api_key_env:
-            changes[settings.upstream.api_key_env] = ""
+        # Keys of endpoints are none of its business.
+        for tier in (settings.upstream, *settings.upstream.fallbacks):
+            if tier.api_key_env:
+                changes[tier.api_key_env] = ""
         command = [str(self._python), "-c", _LAUNCH, str(os.getpid())]
         try:
             return subprocess.Popen(
