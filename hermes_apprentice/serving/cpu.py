@@ -101,8 +101,8 @@ class CpuRuntime:
         waiting = _Waiting(request, encoding, Future())
         with self._lock:
             self._waiting.append(waiting)
-            # A worker for every batch that waits, and never more than can run at once.
-            needed = self._workers < min(_THREADS, len(self._waiting))
+            # What waits is taken together only where nobody is free to take it at once.
+            needed = self._workers < _THREADS
             self._workers += needed
         if needed:
             try:
