@@ -81,7 +81,9 @@ async def with_upstream(settings: Settings) -> AsyncIterator[Settings]:
         await runner.cleanup()
 
 
-def publish(settings: Settings, embedder: Embedder, slug: str, artefact: Path) -> Manifest:
+def publish(
+    settings: Settings, embedder: Embedder, slug: str, artefact: Path, **recipe: str
+) -> Manifest:
     """Register a generator's artefact."""
     registry = Registry(settings.registry_dir, load_or_create_keys(settings.keys_dir))
     return registry.publish(
@@ -97,7 +99,7 @@ def publish(settings: Settings, embedder: Embedder, slug: str, artefact: Path) -
             embedder=embedder.digest,
             dataset="d" * 64,
             redaction="none",
-            recipe=(),
+            recipe=tuple(sorted(recipe.items())),
             shape=Shape(kind=ShapeKind.TEXT, agreement=1.0),
             envelope=Envelope(max_turn_index=2, min_chars=5, max_chars=300, ascii_only=True),
             verdict=Verdict(

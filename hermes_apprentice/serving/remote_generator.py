@@ -20,13 +20,19 @@ from hermes_apprentice.domain.prompt import render
 from hermes_apprentice.domain.shape import Shape
 from hermes_apprentice.domain.specialist import Abstain, Answer, Manifest
 from hermes_apprentice.embedding.base import Encoding
-from hermes_apprentice.errors import NotReadyError, ServingError
+from hermes_apprentice.errors import ArtefactError, NotReadyError, ServingError
 from hermes_apprentice.inference.generator import confidence_of
 from hermes_apprentice.privacy.redaction import Redactor
 from hermes_apprentice.serving.adapter import Adapter, open_adapter
 from hermes_apprentice.serving.guard import Guard, place_of, present, redactor_for
 from hermes_apprentice.serving.remote_host import RemoteHost
 from hermes_apprentice.settings import Settings
+
+NAME = "model-server"
+"""What manifests call this way of serving."""
+
+SERVED_BY = "served_by"
+"""Entry in a manifest's recipe that names the way of serving that the gate judged."""
 
 AT_ONCE = 8
 """Requests of the gate that run at the same time."""
@@ -148,13 +154,20 @@ def load_remote(
         deadline: Seconds that an answer may take.
 
     Raises:
-        ArtefactError: It needs another redactor, or its card is damaged.
+        ArtefactError: It needs another redactor, was judged through another way of serving, or
+            its card is damaged.
         AdapterError: It has no adapter.
         ConfigError: No model server is configured.
         SignatureError: A file changed after the version was opened.
     """
     manifest = version.manifest
     name = f"{manifest.slug} version {manifest.version}"
+    judged = dict(manifest.recipe).get(SERVED_BY, NAME)
+    if judged != NAME:
+        raise ArtefactError(
+            f"{name} was judged as served by {judged}, not by a model server, which rounds "
+            "otherwise; set vllm.server back, or train it again"
+        )
     redactor = redactor_for(manifest.redaction, name, redactor_factory)
     with ExitStack() as stack:
         adapter = open_adapter(

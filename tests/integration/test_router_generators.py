@@ -191,3 +191,18 @@ async def test_explaining_starts_no_server(
     found = await asyncio.to_thread(explain_request, placed, TICKETS[0])
     assert (found.route, found.slug) == ("specialist", "tickets")
     assert fake_vllm.events == []
+
+
+async def test_a_generator_that_was_judged_elsewhere_is_not_served(
+    placed: Settings, embedder: Embedder, generators_stage: ModuleType, tmp_path: Path
+) -> None:
+    generators_stage.publish(
+        placed, embedder, "tickets", tmp_path / "tickets", served_by="transformers"
+    )
+    generators_stage.set_stage(placed, "tickets", Stage.LIVE, version=2)
+    async with running_sidecar(placed) as running:
+        await generators_stage.until(
+            lambda: "tickets" in running.parts.specialists.problems, PATIENCE, lambda: "nothing"
+        )
+        assert "transformers" in running.parts.specialists.problems["tickets"]
+        assert (await generators_stage.ask(running.url, TICKETS[0])).route == "upstream"

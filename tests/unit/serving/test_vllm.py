@@ -18,7 +18,7 @@ from types import ModuleType
 import pytest
 
 from hermes_apprentice.errors import ConfigError, NotReadyError, ServingError
-from hermes_apprentice.serving.model_server import ModelServer
+from hermes_apprentice.serving.model_server import ModelServer, served_now
 from hermes_apprentice.serving.vllm import Address, VllmChild, arguments, read_note, vllm_python
 from hermes_apprentice.settings import Settings, UpstreamSettings, VllmSettings
 
@@ -194,3 +194,44 @@ def test_without_vllm_or_a_base_it_says_what_to_do(settings: Settings, tmp_path:
         vllm_python(VllmSettings(python=str(tmp_path / "nowhere")))
     with pytest.raises(ConfigError, match="lacks vLLM"):
         vllm_python(VllmSettings(python=sys.executable))
+
+
+def service(settings: Settings) -> subprocess.Popen[str]:
+    """Run `apprentice vllm` in a process of its own."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    chosen = settings.vllm
+    (settings.home / "settings.toml").write_text(
+        f'[vllm]\nserver = "{chosen.server}"\npython = "{chosen.python}"\nbase_model = "tiny"\n'
+    )
+    return subprocess.Popen(
+        [sys.executable, "-m", "hermes_apprentice.interfaces.cli.main", "vllm"],
+        env={**os.environ, "APPRENTICE_HOME": str(settings.home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_as_a_service_it_is_found_by_its_note_and_ends_on_sigterm(
+    child_settings: Settings,
+) -> None:
+    chosen = child_settings.vllm.model_copy(update={"server": "service"})
+    process = service(child_settings.model_copy(update={"vllm": chosen}))
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    address = read_note(child_settings.vllm_note)
+    assert address.url in line
+    assert served_now(address) == ("base",)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert not child_settings.vllm_note.exists()
+    with pytest.raises(ServingError):
+        served_now(address)
+
+
+def test_as_a_service_that_nobody_would_use_it_does_not_start(child_settings: Settings) -> None:
+    process = service(child_settings)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert 'set it to "service"' in " ".join(errors.split())
