@@ -71,6 +71,10 @@ class RemoteHost:
             )
         return found
 
+    def has_own(self, slug: str) -> bool:
+        """Whether the operator named a model that the server has for a specialist."""
+        return slug in self._settings.vllm.served_names
+
     @property
     def resident(self) -> tuple[str, ...]:
         """Names of the loaded adapters."""

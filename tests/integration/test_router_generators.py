@@ -197,12 +197,41 @@ async def test_a_generator_that_was_judged_elsewhere_is_not_served(
     placed: Settings, embedder: Embedder, generators_stage: ModuleType, tmp_path: Path
 ) -> None:
     generators_stage.publish(
-        placed, embedder, "tickets", tmp_path / "tickets", served_by="transformers"
+        placed, embedder, "tickets", tmp_path / "tickets", served_by="elsewhere"
     )
     generators_stage.set_stage(placed, "tickets", Stage.LIVE, version=2)
     async with running_sidecar(placed) as running:
         await generators_stage.until(
             lambda: "tickets" in running.parts.specialists.problems, PATIENCE, lambda: "nothing"
         )
-        assert "transformers" in running.parts.specialists.problems["tickets"]
+        assert "elsewhere" in running.parts.specialists.problems["tickets"]
         assert (await generators_stage.ask(running.url, TICKETS[0])).route == "upstream"
+
+
+async def test_a_model_that_the_operator_named_is_served_after_its_canary(
+    placed: Settings,
+    embedder: Embedder,
+    generators_stage: ModuleType,
+    fake_vllm: Any,
+    tmp_path: Path,
+) -> None:
+    generators_stage.publish(
+        placed, embedder, "tickets", tmp_path / "tickets", served_by="elsewhere"
+    )
+    generators_stage.set_stage(placed, "tickets", Stage.LIVE, version=2)
+    fake_vllm.loads_adapters = False
+    fake_vllm.adapters["tickets-v2"] = {"Label: canary": "fault!", "": "fault"}
+    named = placed.vllm.model_copy(update={"served_names": {"tickets": "tickets-v2"}})
+    async with running_sidecar(placed.model_copy(update={"vllm": named})) as running:
+        specialists = running.parts.specialists
+        await generators_stage.until(
+            lambda: (
+                "tickets" in specialists.now.loading.specialists
+                and {"vllm", "tickets"}.isdisjoint(specialists.problems)
+            ),
+            PATIENCE,
+            lambda: specialists.problems,
+        )
+        reply = await generators_stage.ask(running.url, TICKETS[0])
+        assert (reply.text, reply.route, reply.version) == ("fault", "specialist", "2")
+        assert fake_vllm.events == []
