@@ -24,6 +24,8 @@ from hermes_apprentice.observer.profiles import discover_profiles
 from hermes_apprentice.observer.session_db import SessionReader
 from hermes_apprentice.registry.registry import Registry
 from hermes_apprentice.registry.signing import load_or_create_keys
+from hermes_apprentice.serving.model_server import served_now
+from hermes_apprentice.serving.vllm import Address, read_note, vllm_python
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.tenants import marker_of
@@ -80,6 +82,7 @@ def examine(
         ("sidecar", _sidecar),
         ("training environment", _training),
         ("budget", _budget),
+        ("model server", _model_server),
         ("disk", _disk),
         ("clock", _clock),
         *further,
@@ -296,6 +299,38 @@ def _budget(settings: Settings) -> Iterator[Finding]:
         f"{limit:g} dollars a month for paid training" if limit else "none: nothing paid is done",
         "" if limit else f"in {settings.home / 'settings.toml'}: [budget] monthly_dollars = 10",
         optional=True,
+    )
+
+
+def _model_server(settings: Settings) -> Iterator[Finding]:
+    wanted = settings.vllm
+    name = "model server"
+    if wanted.server == "off":
+        yield Finding(name, True, "none; generators are not served by one", optional=True)
+        return
+    if wanted.server == "child":
+        python = vllm_python(wanted)
+        yield Finding(
+            name,
+            bool(wanted.base_model),
+            f"{python}, started for the first generator, on {wanted.base_model or 'no base model'}",
+            "" if wanted.base_model else "set vllm.base_model",
+        )
+        return
+    key = settings.vllm_api_key
+    address = (
+        read_note(settings.vllm_note)
+        if wanted.server == "service"
+        else Address(wanted.url, key.get_secret_value() if key is not None else "")
+    )
+    names = served_now(address)
+    missing = sorted(set(wanted.served_names.values()) - set(names))
+    yield Finding(
+        name,
+        not missing,
+        f"{address.url} serves {len(names)} models"
+        + (f", and not {', '.join(missing)}" if missing else ""),
+        "correct vllm.served_names, or put them there" if missing else "",
     )
 
 

@@ -24,6 +24,10 @@ request that matches no pattern are values, not errors.
     │   ├── SignatureError
     │   └── UnknownVersionError
     ├── ArtefactError
+    ├── ServingError
+    │   ├── NotReadyError
+    │   ├── UnknownModelError
+    │   └── AdapterError
     ├── UpstreamError
     │   ├── UpstreamTimeoutError
     │   └── UpstreamStatusError
@@ -127,6 +131,22 @@ class UnknownVersionError(RegistryError):
 
 class ArtefactError(ApprenticeError):
     """The files of a specialist are incomplete or of another format; train it again."""
+
+
+class ServingError(ApprenticeError):
+    """The server that runs generators failed."""
+
+
+class NotReadyError(ServingError):
+    """The server that runs generators is not up; the upstream answers meanwhile."""
+
+
+class UnknownModelError(ServingError):
+    """The server that runs generators does not have the adapter any more."""
+
+
+class AdapterError(ServingError):
+    """An adapter is not served: its files, its room or its canary are not in order."""
 
 
 class UpstreamError(ApprenticeError):

@@ -275,6 +275,58 @@ class UpstreamSettings(TierSettings):
     """Endpoints to ask while this one cannot answer, in this order."""
 
 
+class VllmSettings(_Section):
+    """The model server that answers for generators."""
+
+    server: Literal["off", "child", "service", "url"] = "off"
+    """No server, a vLLM of the sidecar's, one that `apprentice vllm` runs, or any at `url`."""
+
+    url: str = ""
+    """OpenAI-compatible endpoint that ends in `/v1`: another vLLM, Ollama, llama.cpp."""
+
+    api_key_env: str = ""
+    """Environment variable that holds the key for `url`; empty sends none."""
+
+    served_names: dict[str, str] = {}
+    """Model name per specialist, for a server that loads no adapters (Ollama, llama.cpp)."""
+
+    python: str = ""
+    """Interpreter that has vLLM; empty looks for `.venv-vllm` beside Apprentice's own."""
+
+    base_model: str = ""
+    """Base model for vLLM: a folder, or a name that it can fetch."""
+
+    port: int = Field(default=0, ge=0, le=65_535)
+    """Port of our vLLM, on loopback only; 0 takes a free one."""
+
+    max_loras: int = Field(default=4, ge=1, le=64)
+    """Adapters that are loaded at the same time; the least recently used makes room."""
+
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 16
+    """Highest rank of an adapter."""
+
+    max_context: int = Field(default=4_096, ge=128)
+    """Longest request and answer together, in tokens."""
+
+    memory_share: float = Field(default=0.9, gt=0, le=1)
+    """Share of the GPU's memory that our vLLM takes; without meaning on a CPU."""
+
+    extra_args: tuple[str, ...] = ()
+    """Further arguments for our vLLM."""
+
+    pinned: tuple[str, ...] = ()
+    """Specialists whose adapters are loaded first and never make room."""
+
+    deadline_seconds: float = Field(default=20, gt=0)
+    """Time a generator has before the upstream is asked instead."""
+
+    drain_seconds: float = Field(default=30, gt=0)
+    """Longest wait for running answers before an adapter is loaded or unloaded."""
+
+    start_seconds: float = Field(default=900, gt=0)
+    """Longest start of our vLLM; it is ended and started again after that."""
+
+
 class ServerSettings(_Section):
     """Where the sidecar listens."""
 
@@ -369,6 +421,7 @@ class Settings(_Section):
     rollout: RolloutSettings = RolloutSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     server: ServerSettings = ServerSettings()
+    vllm: VllmSettings = VllmSettings()
     approvals: ApprovalSettings = ApprovalSettings()
     budget: BudgetSettings = BudgetSettings()
     mcp: McpSettings = McpSettings()
@@ -380,6 +433,9 @@ class Settings(_Section):
 
     fallback_api_keys: tuple[SecretStr | None, ...] = ()
     """The keys of ``upstream.fallbacks``, in their order."""
+
+    vllm_api_key: SecretStr | None = None
+    """Read from the variable that ``vllm.api_key_env`` names."""
 
     @property
     def database_path(self) -> Path:
@@ -410,6 +466,21 @@ class Settings(_Section):
     def skills_dir(self) -> Path:
         """Generated skills, one folder per live specialist; Hermes reads it."""
         return self.home / "skills"
+
+    @property
+    def vllm_note(self) -> Path:
+        """Where our vLLM listens, and its key; readable by its owner only."""
+        return self.home / "vllm.json"
+
+    @property
+    def resident_dir(self) -> Path:
+        """Verified private copies of the adapters that a model server has loaded."""
+        return self.home / "resident"
+
+    @property
+    def vllm_log(self) -> Path:
+        """What our vLLM writes."""
+        return self.home / "vllm.log"
 
     @property
     def prices_path(self) -> Path:
@@ -456,9 +527,11 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         )
         raise ConfigError(f"{path}: {problems}") from error
     upstream = settings.upstream
+    vllm_key = variables.get(settings.vllm.api_key_env) if settings.vllm.api_key_env else None
     keys = {
         "upstream_api_key": _key(upstream, variables),
         "fallback_api_keys": tuple(_key(tier, variables) for tier in upstream.fallbacks),
+        "vllm_api_key": SecretStr(vllm_key) if vllm_key else None,
     }
     return settings.model_copy(update=keys)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -267,6 +267,30 @@ def tiny_base(
     folder = tmp_path_factory.mktemp("base") / "tiny"
     shop_notes.make_base(train_python, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def vllm_stage() -> ModuleType:
+    """Something that speaks like vLLM; see ``fake_vllm.py`` beside this file."""
+    return _beside("fake_vllm")
+
+
+@pytest.fixture(scope="session")
+def generators_stage() -> ModuleType:
+    """Generators behind a router; see ``generators_stage.py`` beside this file."""
+    return _beside("generators_stage")
+
+
+@pytest.fixture
+def fake_vllm(vllm_stage: ModuleType) -> Iterator[Any]:
+    """A fake vLLM that listens; ``url`` is its endpoint."""
+    fake = vllm_stage.FakeVllm()
+    server = fake.start()
+    fake.url = f"http://127.0.0.1:{server.server_port}/v1"
+    yield fake
+    fake.go.set()
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture

@@ -48,6 +48,9 @@ class LedgerEntry:
     version: int | None = None
     """Its version."""
 
+    digest: str = ""
+    """What names that version's files."""
+
     tenant: str = ""
     """Who asked; empty while there are no tenants."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +17,10 @@ from hermes_apprentice.errors import ApprenticeError, MissingExtraError
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.serving.cpu import open_artefact
 from hermes_apprentice.serving.generators import GeneratorHosts, open_generator
-from hermes_apprentice.serving.local_generator import few_shot
+from hermes_apprentice.serving.local_generator import few_shot, shots
 from hermes_apprentice.serving.local_host import NAME
+from hermes_apprentice.serving.remote_generator import NAME as REMOTE
+from hermes_apprentice.serving.remote_generator import open_remote
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.trainer.environment import find_train_python
 from hermes_apprentice.trainer.generator import EXTRA, prepare
@@ -103,17 +105,22 @@ def open_judged(shop: Workshop, artefact: Path, dataset: Dataset) -> Iterator[Ju
         ApprenticeError: It cannot be loaded.
     """
     settings = shop.settings.generator
+    shown = _shots(dataset, settings.shots, shop.settings.trainer.seed)
+    name = f"the same base model with {len(shown)} examples in its prompt"
+    if shop.settings.vllm.server != "off":
+        with open_remote(artefact, dataset, shop.settings, shop.redactor) as remote:
+            user = remote.adapter.card.prompt.user
+
+            def bare(asked: Sequence[Example]) -> list[str | None]:
+                return remote.bare(shots(user, settings.system_text, shown, asked))
+
+            yield Judged(remote.answer_many, Rival(name, bare), REMOTE)
+        return
     hosts = open_hosts(shop.settings)
     try:
-        with open_generator(artefact, dataset, hosts, shop.embedder, shop.redactor) as (
-            runtime,
-            card,
-        ):
-            shown = _shots(dataset, settings.shots, shop.settings.trainer.seed)
-            rival = Rival(
-                f"the same base model with {len(shown)} examples in its prompt",
-                few_shot(hosts.host(card), card, settings.system_text, shown),
-            )
+        with open_generator(artefact, dataset, hosts, shop.embedder, shop.redactor) as opened:
+            runtime, card = opened
+            rival = Rival(name, few_shot(hosts.host(card), card, settings.system_text, shown))
             yield Judged(runtime.answer_many, rival, NAME)
     finally:
         hosts.close()

@@ -30,7 +30,7 @@ from hermes_apprentice.pipeline.merging import merge_of
 from hermes_apprentice.pipeline.past import RUN, contender, dataset_of, lessons
 from hermes_apprentice.pipeline.training import output_dir, train
 from hermes_apprentice.pipeline.workshop import Workshop
-from hermes_apprentice.serving.generators import SERVED_BY
+from hermes_apprentice.serving.guard import SERVED_BY
 from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.validator.gate import Check

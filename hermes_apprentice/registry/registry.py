@@ -47,13 +47,16 @@ class RegisteredVersion:
     folder: Path
     """Where it lies. Never load from here: files can change after they were verified."""
 
-    def checkout(self) -> AbstractContextManager[Path]:
+    def checkout(self, within: Path | None = None) -> AbstractContextManager[Path]:
         """Give a private, verified copy of the artefact to load from; gone afterwards.
+
+        Args:
+            within: Where the copy is made; by default in the folder for temporary files.
 
         Raises:
             SignatureError: A file has changed since.
         """
-        return sealed.checkout(self.folder, self.manifest.files, name_of(self.manifest))
+        return sealed.checkout(self.folder, self.manifest.files, name_of(self.manifest), within)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

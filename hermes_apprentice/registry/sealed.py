@@ -117,14 +117,22 @@ def read(folder: Path, files: Iterable[FileDigest], what: str) -> dict[str, byte
 
 
 @contextmanager
-def checkout(folder: Path, files: Iterable[FileDigest], what: str) -> Iterator[Path]:
+def checkout(
+    folder: Path, files: Iterable[FileDigest], what: str, within: Path | None = None
+) -> Iterator[Path]:
     """Give a private copy of the files, its bytes compared while copying; gone afterwards.
+
+    Args:
+        folder: The sealed folder.
+        files: What was signed.
+        what: What messages call it.
+        within: Where the copy is made; by default in the folder for temporary files.
 
     Raises:
         SignatureError: A file is missing, changed or extra.
         RegistryError: The copy could not be written.
     """
-    with tempfile.TemporaryDirectory(prefix="apprentice-") as name:
+    with tempfile.TemporaryDirectory(prefix="apprentice-", dir=within) as name:
         private = Path(name)
         try:
             for digest in _listed(folder, files, what):

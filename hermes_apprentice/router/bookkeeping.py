@@ -167,6 +167,7 @@ class Books:
                 reason=reason,
                 slug=loaded.slug if loaded is not None else None,
                 version=loaded.version if loaded is not None else None,
+                digest=loaded.digest if loaded is not None else "",
                 model=work.model,
                 tier=tier,
                 status=status,

@@ -213,8 +213,11 @@ class Chat:
         encoding = outcome.encoding if outcome is not None else None
         given: object
         began = time.perf_counter()
+        deadline = work.deadline
+        if loaded.deadline is not None:
+            deadline = asyncio.get_running_loop().time() + loaded.deadline
         try:
-            async with asyncio.timeout_at(work.deadline):
+            async with asyncio.timeout_at(deadline):
                 given = await loaded.runtime.answer(work.call.request, encoding)
         except TimeoutError:
             given = Abstain(reason="deadline")
@@ -396,4 +399,6 @@ def _notes(route: Route, loaded: Loaded | None) -> list[tuple[bytes, bytes]]:
     if loaded is not None:
         notes.append((b"x-apprentice-specialist", loaded.slug.encode()))
         notes.append((b"x-apprentice-version", str(loaded.version).encode()))
+        if loaded.digest:
+            notes.append((b"x-apprentice-digest", loaded.digest.encode()))
     return notes

@@ -189,17 +189,24 @@ class Conductor:
             account.progress, account.conduct = await asyncio.to_thread(
                 lambda: (
                     progress(rollout, account.seen, self._settings),
-                    conduct(account.attempts, account.reception, self._settings),
+                    conduct(account.attempts, account.reception, self._timed(rollout)),
                 )
             )
             account.judged = state
         return account
 
+    def _timed(self, rollout: Rollout) -> RolloutSettings:
+        """Return the settings with the deadline of this specialist's kind."""
+        found = self._specialists.now.find(rollout.slug)
+        if found is None or found[0].deadline is None:
+            return self._settings
+        return self._settings.model_copy(update={"deadline_seconds": found[0].deadline})
+
     async def _judge(self, rollout: Rollout) -> bool:
         account = await self._read(rollout)
         assert account.progress is not None
         now = self._clock()
-        against = alarm(account.conduct, self._settings)
+        against = alarm(account.conduct, self._timed(rollout))
         after = next_rollout(rollout, account.progress, self._settings, now, against)
         if after is None:
             return False

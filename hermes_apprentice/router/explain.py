@@ -146,7 +146,7 @@ def explain_request(
 async def _explain_alone(
     settings: Settings, text: str, turn_index: int, tenant: str
 ) -> Explanation:
-    source, store = RegistrySource(settings), Store(settings.database_path)
+    source, store = RegistrySource(settings, answering=False), Store(settings.database_path)
     try:
         directory = await read_directory(await store.database())
         if tenant and tenant not in directory.tenants:

@@ -14,7 +14,8 @@ from pathlib import Path
 from hermes_apprentice.domain.merge import MERGED_FROM
 from hermes_apprentice.domain.routing import FILTER_FILE, MATCHER_FILE
 from hermes_apprentice.domain.shape import Kind
-from hermes_apprentice.domain.specialist import Envelope
+from hermes_apprentice.domain.specialist import Abstain, Envelope
+from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.embedding.onnx_embedder import OnnxEmbedder, open_embedder
 from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.embedding.views import RECIPE, matching_dimension
@@ -25,7 +26,12 @@ from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.router.heavy import HeavyLoader
 from hermes_apprentice.router.matcher import EmbeddingMatcher
 from hermes_apprentice.router.specialists import Loaded, Loading
+from hermes_apprentice.serving.adapter import digest_of
 from hermes_apprentice.serving.cpu import load_runtime
+from hermes_apprentice.serving.guard import SERVED_BY
+from hermes_apprentice.serving.local_host import NAME
+from hermes_apprentice.serving.remote_generator import load_remote
+from hermes_apprentice.serving.remote_host import RemoteHost
 from hermes_apprentice.serving.runtime import Runtime
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.statistics.open_set import OpenSetModel
@@ -37,6 +43,9 @@ EMBEDDER_DETAIL = "embedder"
 VECTOR_DETAIL = "vector"
 """The entry that names how its vectors are made."""
 
+DIGEST_LENGTH = 12
+"""Characters of a version's digest that headers and the ledger carry."""
+
 THREADS = 2
 """Threads that compute matches and answers."""
 
@@ -46,21 +55,40 @@ _Files = tuple[tuple[str, int, int], ...]
 class RegistrySource:
     """Loads from the registry, the key folder and the model store of the settings."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, answering: bool = True) -> None:
+        """Load nothing yet.
+
+        Args:
+            settings: Everything that can be set.
+            answering: Whether generators will be asked; otherwise no model server is started.
+        """
         self._settings = settings
+        self._answering = answering
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="apprentice-model")
-        self._heavy = HeavyLoader(settings)
         self._embedder: OnnxEmbedder | None = None
         self._redactor: Redactor | None = None
         self._kept: dict[str, tuple[_Files, Loaded, Envelope]] = {}
+        self._dropped: list[Runtime] = []
+        self._host = RemoteHost(settings)
+        self._heavy = HeavyLoader(settings)
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """What keeps generators from being served, by slug or part."""
+        return self._host.problems
 
     def close(self) -> None:
         """Give the threads back; what they are doing is finished first."""
+        self._host.close()
         self._heavy.close()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def stamp(self, wanted: Mapping[str, int]) -> object:
         """Return names, times and sizes of all files that ``load`` would read."""
+        # Dropped at the last look: by now no request can see them.
+        for runtime in self._dropped:
+            runtime.close()
+        self._dropped.clear()
         root = self._settings.registry_dir
         return (
             _files(root / MATCHER_FOLDER),
@@ -72,7 +100,7 @@ class RegistrySource:
     def load(self, wanted: Mapping[str, int]) -> Loading:
         """Load and verify versions and the newest matcher."""
         if not wanted:
-            self._kept.clear()
+            self._keep({})
             self._heavy.keep(set())
             return Loading()
         try:
@@ -91,7 +119,7 @@ class RegistrySource:
                 kept[slug] = self._load_one(registry, embedder, slug, version)
             except ApprenticeError as error:
                 problems[slug] = str(error)
-        self._kept = kept
+        self._keep(kept)
         self._heavy.keep(
             {(slug, version, self._seen(slug, version)) for slug, version in wanted.items()}
         )
@@ -126,10 +154,17 @@ class RegistrySource:
         registered = registry.open_version(slug, version)
         manifest = registered.manifest
         runtime: Runtime
+        deadline = None
         if manifest.kind is Kind.GENERATOR:
-            runtime = self._heavy.runtime(
-                (slug, version, files), registered, embedder, self._open_redactor
-            )
+            deadline = self._settings.vllm.deadline_seconds
+            if not self._answering:
+                runtime = _Unasked()
+            elif dict(manifest.recipe).get(SERVED_BY) == NAME:
+                runtime = self._heavy.runtime(
+                    (slug, version, files), registered, embedder, self._open_redactor
+                )
+            else:
+                runtime = load_remote(registered, self._host, self._open_redactor)
         else:
             runtime = load_runtime(registered, embedder, self._open_redactor, self._executor)
         loaded = Loaded(
@@ -137,12 +172,22 @@ class RegistrySource:
             version=version,
             shape=manifest.shape,
             runtime=runtime,
+            deadline=deadline,
+            digest=digest_of(manifest.files)[:DIGEST_LENGTH],
             parents=tuple(dict(manifest.recipe).get(MERGED_FROM, "").split()),
         )
         return files, loaded, manifest.envelope
 
     def _seen(self, slug: str, version: int) -> _Files:
         return _files(self._settings.registry_dir / slug / str(version))
+
+    def _keep(self, kept: dict[str, tuple[_Files, Loaded, Envelope]]) -> None:
+        """Hold on to these, and drop the others."""
+        now = {id(loaded.runtime) for _, loaded, _ in kept.values()}
+        self._dropped += [
+            loaded.runtime for _, loaded, _ in self._kept.values() if id(loaded.runtime) not in now
+        ]
+        self._kept = kept
 
     def _open_embedder(self) -> OnnxEmbedder:
         if self._embedder is None:
@@ -159,6 +204,16 @@ class RegistrySource:
             redactor.load()
             self._redactor = redactor
         return self._redactor
+
+
+class _Unasked:
+    """Stands for a generator where only routes are looked at."""
+
+    async def answer(self, request: str, encoding: Encoding | None = None) -> Abstain:
+        return Abstain(reason="unavailable")
+
+    def close(self) -> None:
+        return
 
 
 def _open_matcher(

@@ -133,7 +133,11 @@ async def running_sidecar(
         upstream = _upstream(settings, problems)
         metrics.upstream_requests = upstream.requests
         own = RegistrySource(settings) if source is None else None
-        specialists = Specialists(own if source is None else source, store)  # type: ignore[arg-type]
+        specialists = (
+            Specialists(own, store, lambda: own.problems)
+            if own is not None
+            else Specialists(source, store)  # type: ignore[arg-type]
+        )
         conductor = Conductor(store, specialists, settings.rollout)
         shadow = Shadow(
             upstream=upstream,

@@ -207,7 +207,7 @@ class Shadow:
         given: object
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(loaded.deadline or self._deadline):
                 given = await loaded.runtime.answer(job.request, job.encoding)
         except TimeoutError:
             given = Abstain(reason="deadline")
@@ -277,6 +277,7 @@ class Shadow:
                 reason=reason,
                 slug=loaded.slug,
                 version=loaded.version,
+                digest=loaded.digest,
                 model=question.model,
                 tier=self._upstream.first.name if heard is not None else "",
                 status=status,
@@ -313,7 +314,7 @@ class Shadow:
         went elsewhere.
         """
         outcome = "answered" if isinstance(given, Answer) else given.reason
-        if outcome == "deadline" and seconds < self._deadline / 2:
+        if outcome == "deadline" and seconds < (loaded.deadline or self._deadline) / 2:
             return
         self._recorder.attempt(
             Attempt(

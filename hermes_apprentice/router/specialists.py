@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -57,6 +57,12 @@ class Loaded:
 
     parents: tuple[str, ...] = ()
     """The specialists that it was merged from, whose place it takes once it is live."""
+
+    deadline: float | None = None
+    """Seconds that it has, where its kind needs longer than the others."""
+
+    digest: str = ""
+    """What names its files: the beginning of the sha256 over all of them."""
 
     breaker: Breaker = field(
         default_factory=lambda: Breaker(failures=FAILURES, rest=REST_SECONDS), compare=False
@@ -152,11 +158,24 @@ class Snapshot:
 class Specialists:
     """Keeps the snapshot up to date."""
 
-    def __init__(self, source: Source, store: Store) -> None:
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        further: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        """Begin with nothing loaded.
+
+        Args:
+            source: Where specialists come from.
+            store: Where rollouts are read.
+            further: Tells what goes wrong after loading, by slug or part.
+        """
         self.now = Snapshot()
         self.problem = ""
         self.source = source
         self._store = store
+        self._further = further
         self._stamp: object = None
         self._wanted: dict[str, int] | None = None
         self._refreshing = asyncio.Lock()
@@ -165,7 +184,7 @@ class Specialists:
     def problems(self) -> dict[str, str]:
         """Everything that keeps a specialist from being served, by slug or part."""
         own = {"rollouts": self.problem} if self.problem else {}
-        return {**self.now.loading.problems, **own}
+        return {**self._further(), **self.now.loading.problems, **own}
 
     async def run(self) -> None:
         """Look for changes until cancelled."""

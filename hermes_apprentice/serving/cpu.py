@@ -1,56 +1,57 @@
 """The runtime of the kinds that run on a CPU, inside the sidecar's process.
 
-Redacts as the training data was redacted, asks the model, and lets an answer out only if the model
-is sure, the answer is of the pattern's shape, and every placeholder in it can be put back. The
-gate scores specialists through the same code. Knows nothing about patterns, stages or HTTP.
+Asks the model off the event loop; requests that wait at the same time are taken together. What
+may go in and out, the guard decides. The gate scores specialists through the same code. Knows
+nothing about patterns, stages or HTTP.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hermes_apprentice.domain.dataset import Dataset
 from hermes_apprentice.domain.shape import Kind, Shape
-from hermes_apprentice.domain.shape_inference import fits
 from hermes_apprentice.domain.specialist import Abstain, Answer, Manifest
 from hermes_apprentice.embedding.base import Embedder, Encoding
 from hermes_apprentice.errors import ArtefactError
 from hermes_apprentice.inference.artefact import load_model
-from hermes_apprentice.inference.base import CpuModel, Prediction
-from hermes_apprentice.privacy.placeholders import placeholders_in
-from hermes_apprentice.privacy.redaction import Redaction, Redactor, restore_answer
-
-NO_REDACTION = "none"
-"""What a manifest says where nothing is redacted."""
+from hermes_apprentice.inference.base import CpuModel
+from hermes_apprentice.privacy.redaction import Redaction, Redactor
+from hermes_apprentice.serving.guard import Guard, place_of, present, redactor_for
 
 _BATCH = 64
+_WAITING_BATCH = 8
 _THREADS = 2
 
 _log = logging.getLogger(__name__)
 
 
-class RegisteredArtefact(Protocol):
+class _Artefact(Protocol):
     """A registered version: what it is, and a verified private copy of its files."""
 
     @property
-    def manifest(self) -> Manifest:
-        """What it is."""
-        ...
+    def manifest(self) -> Manifest: ...
 
-    def checkout(self) -> AbstractContextManager[Path]:
-        """Give a verified private copy of its files; gone afterwards."""
-        ...
+    def checkout(self) -> AbstractContextManager[Path]: ...
 
 
 class _Prepared(NamedTuple):
     redaction: Redaction
     encoding: Encoding | None
+
+
+class _Waiting(NamedTuple):
+    request: str
+    encoding: Encoding | None
+    answer: Future[Answer | Abstain]
 
 
 class CpuRuntime:
@@ -80,31 +81,44 @@ class CpuRuntime:
         """
         self._model = model
         self._name = name
-        self._shape = shape
-        self._threshold = threshold
+        self._guard = Guard(shape=shape, threshold=threshold, redactor=redactor)
         self._embedder = embedder
-        self._redactor = redactor
         self._own = (
             ThreadPoolExecutor(_THREADS, thread_name_prefix=f"specialist-{name}")
             if executor is None
             else None
         )
-        self._executor = executor or self._own
+        self._executor: Executor = executor or self._own  # type: ignore[assignment]
+        self._waiting: deque[_Waiting] = deque()
+        self._workers = 0
+        self._lock = threading.Lock()
 
     async def answer(self, request: str, encoding: Encoding | None = None) -> Answer | Abstain:
-        """Answer one request off the event loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._answer, request, encoding)
+        """Answer one request off the event loop, together with others that wait.
+
+        Whoever stops waiting before its turn has come is not computed for.
+        """
+        waiting = _Waiting(request, encoding, Future())
+        with self._lock:
+            self._waiting.append(waiting)
+            # What waits is taken together only where nobody is free to take it at once.
+            needed = self._workers < _THREADS
+            self._workers += needed
+        if needed:
+            try:
+                self._executor.submit(self._work)
+            except BaseException:
+                with self._lock:
+                    self._workers -= 1
+                raise
+        return await asyncio.wrap_future(waiting.answer)
 
     def answer_many(self, requests: Sequence[str]) -> list[Answer | Abstain]:
         """Answer many requests in the calling thread, in batches."""
         answers: list[Answer | Abstain] = []
         for start in range(0, len(requests), _BATCH):
             batch = requests[start : start + _BATCH]
-            try:
-                answers += self._batch(batch, [None] * len(batch))
-            except Exception:  # one bad request must not take its neighbours along
-                answers += [self._answer(request, None) for request in batch]
+            answers += self._answers(batch, [None] * len(batch))
         return answers
 
     def close(self) -> None:
@@ -112,12 +126,37 @@ class CpuRuntime:
         if self._own is not None:
             self._own.shutdown(wait=True)
 
-    def _answer(self, request: str, encoding: Encoding | None) -> Answer | Abstain:
+    def _work(self) -> None:
+        """Answer what waits, a batch at a time, until nothing does."""
+        while True:
+            with self._lock:
+                taken = [
+                    self._waiting.popleft() for _ in range(min(_WAITING_BATCH, len(self._waiting)))
+                ]
+                if not taken:
+                    self._workers -= 1
+                    return
+            batch = [one for one in taken if one.answer.set_running_or_notify_cancel()]
+            answers = self._answers([one.request for one in batch], [one.encoding for one in batch])
+            for one, answer in zip(batch, answers, strict=True):
+                one.answer.set_result(answer)
+
+    def _answers(
+        self, requests: Sequence[str], encodings: Sequence[Encoding | None]
+    ) -> list[Answer | Abstain]:
+        if not requests:
+            return []
         try:
-            return self._batch([request], [encoding])[0]
+            return self._batch(requests, encodings)
         except Exception as error:  # the edge: whatever a model does, the upstream can answer
-            _log.error("the specialist %s failed: %s", self._name, _where(error))
-            return Abstain(reason="error")
+            if len(requests) == 1:
+                _log.error("the specialist %s failed: %s", self._name, place_of(error))
+                return [Abstain(reason="error")]
+            # One bad request must not take its neighbours along.
+            return [
+                self._answers([request], [encoding])[0]
+                for request, encoding in zip(requests, encodings, strict=True)
+            ]
 
     def _batch(
         self, requests: Sequence[str], encodings: Sequence[Encoding | None]
@@ -131,14 +170,12 @@ class CpuRuntime:
             self._encoded(prepared) if self._model.reads_encodings else None,
         )
         return [
-            self._judge(item.redaction, prediction)
+            self._guard.judge(item.redaction, prediction.text, prediction.confidence)
             for item, prediction in zip(prepared, predictions, strict=True)
         ]
 
     def _prepare(self, request: str, encoding: Encoding | None) -> _Prepared:
-        if self._redactor is None:
-            return _Prepared(Redaction(text=request, mapping={}, counts={}), encoding)
-        redaction = self._redactor.redact(request)
+        redaction = self._guard.redact(request)
         return _Prepared(redaction, encoding if redaction.text == request else None)
 
     def _encoded(self, prepared: Sequence[_Prepared]) -> list[Encoding]:
@@ -146,19 +183,9 @@ class CpuRuntime:
         fresh = iter(self._embedder.encode(missing) if missing else ())
         return [next(fresh) if item.encoding is None else item.encoding for item in prepared]
 
-    def _judge(self, redaction: Redaction, prediction: Prediction) -> Answer | Abstain:
-        confidence = prediction.confidence
-        unknown = placeholders_in(prediction.text) - placeholders_in(redaction.text)
-        if unknown or not fits(self._shape, prediction.text):
-            return Abstain(reason="invalid", confidence=confidence)
-        text = restore_answer(prediction.text, redaction.mapping)
-        if not confidence >= self._threshold:  # not a number is no confidence either
-            return Abstain(reason="confidence", confidence=confidence, text=text)
-        return Answer(text=text, confidence=confidence)
-
 
 def load_runtime(
-    version: RegisteredArtefact,
+    version: _Artefact,
     embedder: Embedder,
     redactor_factory: Callable[[], Redactor],
     executor: Executor | None = None,
@@ -210,57 +237,15 @@ def open_artefact(
         ArtefactError: It needs another embedder or redactor than these.
     """
     name = folder.parent.name
-
-    def present() -> Redactor:
-        if redactor is None:
-            raise ArtefactError(
-                f"{name} was trained on redacted data, and redaction is switched off now; "
-                "set dataset.redact, or train it again"
-            )
-        return redactor
-
     runtime = CpuRuntime(
         load_model(folder, embedder),
         name=name,
         shape=dataset.shape,
         threshold=0.0,
         embedder=embedder,
-        redactor=redactor_for(dataset.redaction, name, present),
+        redactor=redactor_for(dataset.redaction, name, present(redactor, name)),
     )
     try:
         yield runtime
     finally:
         runtime.close()
-
-
-def redactor_for(fingerprint: str, name: str, factory: Callable[[], Redactor]) -> Redactor | None:
-    """Return what requests are redacted with, ``None`` where the training data was not.
-
-    Args:
-        fingerprint: Of the redactor that the training data went through.
-        name: What messages call the specialist.
-        factory: Called only if the training data was redacted.
-
-    Raises:
-        ArtefactError: The present redactor works by other rules.
-    """
-    if fingerprint == NO_REDACTION:
-        return None
-    redactor = factory()
-    if redactor.fingerprint != fingerprint:
-        raise ArtefactError(
-            f"{name} was trained on data that was redacted by other rules ({fingerprint[:12]}) "
-            f"than the ones here ({redactor.fingerprint[:12]}); train it again"
-        )
-    return redactor
-
-
-def _where(error: BaseException) -> str:
-    """Return type and place of an error, without its message: that may quote a request."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    code = trace.tb_frame.f_code
-    return f"{type(error).__name__} in {code.co_name} ({Path(code.co_filename).name})"

@@ -12,23 +12,36 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from hermes_apprentice.domain.dataset import Dataset
+from hermes_apprentice.domain.specialist import Manifest
 from hermes_apprentice.embedding.base import Embedder
 from hermes_apprentice.errors import ArtefactError
 from hermes_apprentice.inference.artefact import read_artefact
 from hermes_apprentice.inference.generator import GeneratorCard, read_card
 from hermes_apprentice.privacy.redaction import Redactor
-from hermes_apprentice.serving.cpu import CpuRuntime, RegisteredArtefact, redactor_for
+from hermes_apprentice.serving.cpu import CpuRuntime
+from hermes_apprentice.serving.guard import SERVED_BY, present, redactor_for
 from hermes_apprentice.serving.local_generator import LocalGenerator
 from hermes_apprentice.serving.local_host import NAME, LocalHost
 
-SERVED_BY = "served_by"
-"""Entry in a manifest's recipe that names the way of serving that the gate judged."""
-
 _START_SECONDS = 900.0
+
+
+class RegisteredArtefact(Protocol):
+    """A registered version: what it is, and a verified private copy of its files."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it is."""
+        ...
+
+    def checkout(self) -> AbstractContextManager[Path]:
+        """Give the copy; gone afterwards."""
+        ...
 
 
 class GeneratorRuntime(CpuRuntime):
@@ -153,16 +166,8 @@ def open_generator(
     name = folder.parent.name
     read_artefact(folder)
 
-    def present() -> Redactor:
-        if redactor is None:
-            raise ArtefactError(
-                f"{name} was trained on redacted data, and redaction is switched off now; "
-                "set dataset.redact, or train it again"
-            )
-        return redactor
-
     card = read_card(folder)
-    wanted = redactor_for(dataset.redaction, name, present)
+    wanted = redactor_for(dataset.redaction, name, present(redactor, name))
     generator = LocalGenerator(
         hosts.host(card), f"judged-{folder.parent.parent.name}", card, folder
     )

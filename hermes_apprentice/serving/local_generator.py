@@ -90,32 +90,37 @@ def ask(
     return found
 
 
-def few_shot(
-    host: LocalHost, card: GeneratorCard, system: str, shown: Sequence[Example]
-) -> Callable[[Sequence[Example]], list[str | None]]:
-    """Return what answers as the bare base does after being shown some examples.
+def shots(
+    user: str, system: str, shown: Sequence[Example], asked: Sequence[Example]
+) -> list[tuple[Message, ...]]:
+    """Return a conversation per request, with examples as earlier turns.
 
     Args:
-        host: Runs the base.
-        card: Of the generator that is compared with it.
-        system: What it is told.
-        shown: The examples, as earlier turns of the conversation.
+        user: The template's user text.
+        system: What the base is told.
+        shown: The examples.
+        asked: The requests.
     """
-    template = PromptTemplate(system=system, user=card.prompt.user)
+    plain = PromptTemplate(user=user)
     before = [
         message
         for one in shown
-        for message in (
-            *render(PromptTemplate(user=card.prompt.user), one.request),
-            Message("assistant", one.answer),
-        )
+        for message in (*render(plain, one.request), Message("assistant", one.answer))
     ]
+    found = []
+    for one in asked:
+        *told, request = render(PromptTemplate(system=system, user=user), one.request)
+        found.append((*told, *before, request))
+    return found
+
+
+def few_shot(
+    host: LocalHost, card: GeneratorCard, system: str, shown: Sequence[Example]
+) -> Callable[[Sequence[Example]], list[str | None]]:
+    """Return what answers as the bare base does after being shown some examples."""
 
     def answer(asked: Sequence[Example]) -> list[str | None]:
-        conversations = []
-        for one in asked:
-            *told, request = render(template, one.request)
-            conversations.append([*told, *before, request])
+        conversations = shots(card.prompt.user, system, shown, asked)
         return [said.text if said.ended else None for said in ask(host, "", card, conversations)]
 
     return answer

@@ -11,10 +11,10 @@ from hermes_apprentice.domain.accounting import Attempt, Comparison, LedgerEntry
 from hermes_apprentice.storage.aio import AsyncDatabase
 
 _ENTRY = """
-INSERT INTO ledger (at, request_id, tenant, session, call_kind, route, slug, version, reason,
-                    model, status, prompt_tokens, cached_tokens, completion_tokens, estimated,
-                    cost, saved, overhead_ms, latency_ms, tier)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO ledger (at, request_id, tenant, session, call_kind, route, slug, version, digest,
+                    reason, model, status, prompt_tokens, cached_tokens, completion_tokens,
+                    estimated, cost, saved, overhead_ms, latency_ms, tier)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 _COMPARISON = """
@@ -60,6 +60,7 @@ def _entry_row(entry: LedgerEntry) -> tuple[object, ...]:
         entry.route,
         entry.slug,
         entry.version,
+        entry.digest,
         entry.reason,
         entry.model,
         entry.status,

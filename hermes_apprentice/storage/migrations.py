@@ -294,6 +294,8 @@ _TIERS = """
 ALTER TABLE ledger ADD COLUMN tier TEXT NOT NULL DEFAULT '';
 """
 
+_DIGESTS = "ALTER TABLE ledger ADD COLUMN digest TEXT NOT NULL DEFAULT '';"
+
 MIGRATIONS: tuple[str, ...] = (
     _LEARNING,
     _SERVING,
@@ -304,5 +306,6 @@ MIGRATIONS: tuple[str, ...] = (
     _MERGES,
     _CORRECTIONS,
     _TIERS,
+    _DIGESTS,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

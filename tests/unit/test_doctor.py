@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,13 @@ from hermes_apprentice.doctor import Finding, _disk, examine
 from hermes_apprentice.domain.exchange import Exchange
 from hermes_apprentice.domain.tenant import Limits
 from hermes_apprentice.errors import ConfigError
-from hermes_apprentice.settings import BudgetSettings, ModelSettings, Settings, UpstreamSettings
+from hermes_apprentice.settings import (
+    BudgetSettings,
+    ModelSettings,
+    Settings,
+    UpstreamSettings,
+    VllmSettings,
+)
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchange_records import StoredExchange
 from hermes_apprentice.storage.exchanges import ExchangeStore
@@ -170,3 +177,21 @@ def test_tenants_are_counted_and_a_lost_table_is_seen(settings: Settings) -> Non
             connection.execute("DELETE FROM tenants")
     lost = found(examine(settings), "tenants")
     assert not lost.ok and "tenants.required" in lost.found and lost.advice
+
+
+def test_the_model_server_is_looked_at_as_the_settings_say(
+    settings: Settings, fake_vllm: Any
+) -> None:
+    def found(**values: Any) -> Finding:
+        chosen = settings.model_copy(update={"vllm": VllmSettings(**values)})
+        (one,) = [item for item in examine(chosen) if item.check == "model server"]
+        return one
+
+    assert found().ok
+    assert found().optional
+    assert not found(server="service").ok
+    assert found(server="url", url=fake_vllm.url).ok
+    missing = found(server="url", url=fake_vllm.url, served_names={"tickets": "tickets-v3"})
+    assert not missing.ok
+    assert "tickets-v3" in missing.found
+    assert not found(server="url", url="http://127.0.0.1:9/v1").ok

@@ -1,4 +1,4 @@
-"""Commands that run or inspect the serving half: serve, explain, doctor, demo."""
+"""Commands that run or inspect the serving half: serve, vllm, explain, doctor, demo."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ def serve(
     server = settings.server.model_copy(update=changes)
     settings = settings.model_copy(update={"server": server})
     run_sidecar(settings, ready=lambda url: typer.echo(f"Listening on {url}"))
+
+
+def vllm() -> None:
+    """Run vLLM for generators until it is stopped; the sidecar finds it by itself."""
+    from hermes_apprentice.serving.vllm import run_service
+    from hermes_apprentice.settings import load_settings
+
+    run_service(load_settings(), typer.echo)
 
 
 def explain(
@@ -90,5 +98,5 @@ def demo(
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (serve, explain, doctor, demo):
+    for command in (serve, vllm, explain, doctor, demo):
         app.command()(command)

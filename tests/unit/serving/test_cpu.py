@@ -218,3 +218,92 @@ def test_many_callers_at_once_get_their_own_answers() -> None:
     answers = asyncio.run(all_at_once())
     one.close()
     assert [answer.text for answer in answers] == requests
+
+
+class Gated:
+    """A model that waits for a sign, and notes how many requests it gets at once."""
+
+    reads_encodings = False
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.began = threading.Semaphore(0)
+        self.sizes: list[int] = []
+        self.seen: list[str] = []
+
+    def predict(
+        self, requests: Sequence[str], encodings: Sequence[Encoding] | None
+    ) -> list[Prediction]:
+        self.sizes.append(len(requests))
+        self.seen += requests
+        self.began.release()
+        assert self.go.wait(10)
+        return [Prediction("bug" if "crash" in one else "billing", 0.9) for one in requests]
+
+
+async def test_requests_that_wait_at_the_same_time_are_taken_together_and_kept_apart() -> None:
+    model = Gated()
+    one = runtime(model)
+    requests = [f"crash {number}" if number % 3 else f"bill {number}" for number in range(40)]
+    tasks = [asyncio.create_task(one.answer(request)) for request in requests]
+    assert await asyncio.to_thread(model.began.acquire, True, 10)
+    await asyncio.sleep(0)
+    model.go.set()
+    answers = await asyncio.gather(*tasks)
+    for request, answer in zip(requests, answers, strict=True):
+        assert isinstance(answer, Answer)
+        assert answer.text == ("bug" if "crash" in request else "billing")
+    assert sum(model.sizes) == 40
+    assert max(model.sizes) > 1
+    assert len(model.sizes) < 40
+    one.close()
+
+
+async def test_a_request_alone_does_not_wait_for_company() -> None:
+    model = Gated()
+    model.go.set()
+    one = runtime(model)
+    assert isinstance(await one.answer("crash"), Answer)
+    assert model.sizes == [1]
+    one.close()
+
+
+async def test_who_gave_up_before_its_turn_is_not_computed_for() -> None:
+    model = Gated()
+    one = runtime(model)
+    first = []
+    for number in range(2):  # both workers are busy
+        first.append(asyncio.create_task(one.answer(f"crash {number}")))
+        await asyncio.sleep(0)
+        assert await asyncio.to_thread(model.began.acquire, True, 10)
+    late = asyncio.create_task(one.answer("crash never"))
+    await asyncio.sleep(0)
+    late.cancel()
+    await asyncio.wait({late})
+    model.go.set()
+    await asyncio.gather(*first)
+    one.close()
+    assert "crash never" not in model.seen
+
+
+async def test_a_bad_request_takes_no_neighbour_along_when_they_are_taken_together() -> None:
+    one = runtime(Broken())
+    requests = [f"request {number}" for number in range(20)]
+    requests[7] = "a secret"
+    answers = await asyncio.gather(*(one.answer(request) for request in requests))
+    assert [isinstance(answer, Answer) for answer in answers] == [n != 7 for n in range(20)]
+    assert answers[7] == Abstain(reason="error")
+    one.close()
+
+
+async def test_the_event_loop_goes_on_while_a_model_computes() -> None:
+    model = Gated()
+    one = runtime(model)
+    task = asyncio.create_task(one.answer("crash"))
+    assert await asyncio.to_thread(model.began.acquire, True, 10)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not task.done()
+    model.go.set()
+    assert isinstance(await task, Answer)
+    one.close()
