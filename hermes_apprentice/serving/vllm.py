@@ -48,7 +48,7 @@ LOOK_SECONDS = 1.0
 MISSED_LOOKS = 30
 """Looks without an answer after which a running server is ended."""
 
-GRACE_SECONDS = 15.0
+GRACE_SECONDS = 8.0
 """Until a server that was asked to end is killed."""
 
 _MAX_LOG = 20_000_000
