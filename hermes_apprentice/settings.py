@@ -19,6 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from hermes_apprentice.errors import ConfigError
 
 
+ADMIN_KEY_ENV = "APPRENTICE_ADMIN_KEY"
+"""Variable with the operator's key; Hermes' dashboard finds it in Hermes' ``.env``."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -349,6 +353,9 @@ class Settings(_Section):
     fallback_api_keys: tuple[SecretStr | None, ...] = ()
     """The keys of ``upstream.fallbacks``, in their order."""
 
+    admin_key: SecretStr | None = None
+    """The operator's key for the sidecar's own pages, read from ``APPRENTICE_ADMIN_KEY``."""
+
     @property
     def database_path(self) -> Path:
         """Apprentice's own database."""
@@ -414,7 +421,9 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         )
         raise ConfigError(f"{path}: {problems}") from error
     upstream = settings.upstream
+    admin_key = variables.get(ADMIN_KEY_ENV, "").strip()
     keys = {
+        "admin_key": SecretStr(admin_key) if admin_key else None,
         "upstream_api_key": _key(upstream, variables),
         "fallback_api_keys": tuple(_key(tier, variables) for tier in upstream.fallbacks),
     }

@@ -17,7 +17,7 @@ from hermes_apprentice.interfaces.install.placement import (
 from hermes_apprentice.interfaces.install.plan import SIDECAR_KEY_ENV
 from hermes_apprentice.interfaces.install.survey import OwnState, ProfileState
 from hermes_apprentice.interfaces.install.wishes import HermesFacts, Wishes
-from hermes_apprentice.settings import Settings
+from hermes_apprentice.settings import ADMIN_KEY_ENV, Settings
 
 
 def isolation_warnings(
@@ -75,6 +75,27 @@ def with_key(
         return placement
     present = [value for state in profiles if (value := state.value_of(SIDECAR_KEY_ENV))]
     return replace(placement, key=SecretStr(present[0]) if present else wishes.new_key)
+
+
+def notes_on_the_tab(
+    profiles: Sequence[ProfileState], own: OwnState, hermes: HermesFacts, placement: Placement
+) -> list[str]:
+    """Say what the tab in Hermes' dashboard needs, where the sidecar wants the operator's key.
+
+    The key is not made here: whoever has it sees every tenant's figures, so that it is the
+    operator who decides whether Hermes' dashboard may show them.
+    """
+    wanted = placement.keyed or own.directory.has_admin_key
+    missing = [state for state in profiles if not state.value_of(ADMIN_KEY_ENV)]
+    if not (wanted and missing and hermes.has_apprentice and placement.shares_home):
+        return []
+    how = "make one with" if not own.directory.has_admin_key else "if you lost it, a new one is"
+    places = ", ".join(str(state.env_path) for state in missing)
+    return [
+        "The tab in Hermes' dashboard needs the operator's key, because the sidecar shows its "
+        f"page to nobody else ({how} `apprentice tenants admin-key`):\n  "
+        f"{ADMIN_KEY_ENV}=ap-... into {places}"
+    ]
 
 
 def how_to_stop(settings: Settings) -> str:

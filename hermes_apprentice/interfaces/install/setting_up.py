@@ -20,6 +20,7 @@ from hermes_apprentice.interfaces.install.env_file import without_addition
 from hermes_apprentice.interfaces.install.isolating import (
     how_to_stop,
     isolation_warnings,
+    notes_on_the_tab,
     with_key,
 )
 from hermes_apprentice.interfaces.install.machine import KNOWN_HERMES
@@ -53,7 +54,7 @@ from hermes_apprentice.interfaces.install.tab import tab_removal
 from hermes_apprentice.interfaces.install.upstream import RealUpstream, find_upstream
 from hermes_apprentice.interfaces.install.wishes import HermesFacts, Machine, Wishes
 from hermes_apprentice.interfaces.install.yaml_text import read_yaml
-from hermes_apprentice.settings import Settings
+from hermes_apprentice.settings import ADMIN_KEY_ENV, Settings
 
 _LEAST_FREE = 2_000_000_000
 _TRAINING_BYTES = 4_000_000_000
@@ -129,7 +130,10 @@ def plan_setup(
                 *isolation_warnings(settings, profiles, hermes[0], first.base_url, placement),
             ]
         ),
-        notes=tuple(_notes(settings, wishes, own, first, machine, placement)),
+        notes=(
+            *_notes(settings, wishes, own, first, machine, placement),
+            *notes_on_the_tab(profiles, own, hermes[0], placement),
+        ),
         key=placement.key,
     )
 
@@ -337,6 +341,11 @@ def plan_removal(
         f"What Apprentice learned stays in {settings.home}; remove that folder to forget it.",
         f"Stop the sidecar if you started it by hand{how_to_stop(settings)}, and restart Hermes' "
         "gateway.",
+    ]
+    notes += [
+        f"{ADMIN_KEY_ENV} in {state.env_path} is your own line and stays; remove it."
+        for state in profiles
+        if state.value_of(ADMIN_KEY_ENV)
     ]
     if TENANT in own.directory.tenants:
         notes.append(f"Hermes' key is gone; `apprentice tenants revoke {TENANT}` ends it.")

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
+from hermes_apprentice.domain.tenant import Limits
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.interfaces.cli.installing import _difference
 from hermes_apprentice.interfaces.install.admission import admitted
@@ -688,6 +689,35 @@ def test_a_setup_that_needs_a_key_later_adds_it_to_its_own_lines(
     take_out(removal(settings), settings, None, print)
     assert (home / ".env").read_text() == "MINE=1\n"
     assert (home / "config.yaml").read_text() == CONFIG
+
+
+def test_where_the_tab_needs_the_operators_key_it_is_said_and_on_the_way_out_too(
+    settings: Settings, home: Path
+) -> None:
+    def told(plan: Plan) -> list[str]:
+        return [text for text in plan.notes if "APPRENTICE_ADMIN_KEY" in text]
+
+    wishes = Wishes(new_key=SecretStr(KEY))
+    placed = in_docker(settings)
+    (note,) = told(planned(placed, wishes, docker="28"))
+    assert "apprentice tenants admin-key" in note
+    assert str(home / ".env") in note
+    assert told(planned(settings, wishes)) == []
+    assert told(planned(placed, wishes, docker="28", hermes=facts(has_apprentice=False))) == []
+    # Once there is an operator's key, loopback wants it as well.
+    with Database(settings.database_path) as database:
+        TenantStore(database).create("ann", Limits(), 1.0)
+        assert told(planned(settings, wishes, own=survey_own(settings))) == []
+        TenantStore(database).rotate_admin(1.0)
+    assert len(told(planned(settings, wishes, own=survey_own(settings)))) == 1
+    (home / ".env").write_text("APPRENTICE_ADMIN_KEY=ap-mine\n")
+    there = planned(settings, wishes, own=survey_own(settings))
+    assert told(there) == []
+    done(there, settings)
+    (left,) = told(removal(settings))
+    assert "your own line and stays" in left
+    take_out(removal(settings), settings, None, print)
+    assert (home / ".env").read_text() == "APPRENTICE_ADMIN_KEY=ap-mine\n"
 
 
 def test_hermes_waits_longer_for_tools_in_a_container(settings: Settings, home: Path) -> None:
