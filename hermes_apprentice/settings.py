@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from hermes_apprentice.errors import ConfigError
 
-
 ADMIN_KEY_ENV = "APPRENTICE_ADMIN_KEY"
 """Variable with the operator's key; Hermes' dashboard finds it in Hermes' ``.env``."""
 

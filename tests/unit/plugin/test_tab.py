@@ -109,7 +109,7 @@ def test_where_the_setup_was_told_an_address_that_one_is_asked(settings: Setting
 def test_a_refusal_and_a_sidecar_that_is_down_are_said(
     home: Path, server: tuple[str, list[str], list[str]]
 ) -> None:
-    url, asked, keys = server
+    url, asked, _keys = server
     asked.append("403")
     note(home, url)
     assert "refused to show its page (403)" in page_for_tab()["problem"]
