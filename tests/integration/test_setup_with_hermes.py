@@ -425,7 +425,9 @@ def test_a_second_profile_is_set_up_without_jobs_of_its_own(place: Place) -> Non
         assert yaml.safe_load(config.read_text())["model"]["provider"] == "apprentice"
     assert "apprentice-tick" in place.jobs()
     assert not (work / "scripts" / "apprentice_tick.py").exists()
-    assert "everything is in place" in place.run("apprentice", "setup", *profiles).stdout
+    again = place.run("apprentice", "setup", *profiles).stdout
+    assert "everything is in place" in again
+    assert "Profiles    default, work\n" in again
     listed = place.run("hermes", "-p", "work", "plugins", "list").stdout
     assert "entrypoint" in listed
     place.run("apprentice", "uninstall", "--apply", "--non-interactive")

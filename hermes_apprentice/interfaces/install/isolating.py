@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from pydantic import SecretStr
 
+from hermes_apprentice.interfaces.install.admission import TENANT
 from hermes_apprentice.interfaces.install.placement import (
     Isolation,
     Placement,
@@ -96,6 +97,18 @@ def notes_on_the_tab(
         f"page to nobody else ({how} `apprentice tenants admin-key`):\n  "
         f"{ADMIN_KEY_ENV}=ap-... into {places}"
     ]
+
+
+def keys_that_stay(profiles: Sequence[ProfileState], own: OwnState) -> list[str]:
+    """Say which keys an uninstall leaves, and how they end."""
+    notes = [
+        f"{ADMIN_KEY_ENV} in {state.env_path} is your own line and stays; remove it."
+        for state in profiles
+        if state.value_of(ADMIN_KEY_ENV)
+    ]
+    if TENANT in own.directory.tenants:
+        notes.append(f"Hermes' key is gone; `apprentice tenants revoke {TENANT}` ends it.")
+    return notes
 
 
 def how_to_stop(settings: Settings) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hermes_apprentice.errors import ConfigError
-from hermes_apprentice.interfaces.install.admission import TENANT, admitted
+from hermes_apprentice.interfaces.install.admission import admitted
 from hermes_apprentice.interfaces.install.containers import (
     build_command,
     start_command,
@@ -20,6 +20,7 @@ from hermes_apprentice.interfaces.install.env_file import without_addition
 from hermes_apprentice.interfaces.install.isolating import (
     how_to_stop,
     isolation_warnings,
+    keys_that_stay,
     notes_on_the_tab,
     with_key,
 )
@@ -54,7 +55,7 @@ from hermes_apprentice.interfaces.install.tab import tab_removal
 from hermes_apprentice.interfaces.install.upstream import RealUpstream, find_upstream
 from hermes_apprentice.interfaces.install.wishes import HermesFacts, Machine, Wishes
 from hermes_apprentice.interfaces.install.yaml_text import read_yaml
-from hermes_apprentice.settings import ADMIN_KEY_ENV, Settings
+from hermes_apprentice.settings import Settings
 
 _LEAST_FREE = 2_000_000_000
 _TRAINING_BYTES = 4_000_000_000
@@ -342,13 +343,7 @@ def plan_removal(
         f"Stop the sidecar if you started it by hand{how_to_stop(settings)}, and restart Hermes' "
         "gateway.",
     ]
-    notes += [
-        f"{ADMIN_KEY_ENV} in {state.env_path} is your own line and stays; remove it."
-        for state in profiles
-        if state.value_of(ADMIN_KEY_ENV)
-    ]
-    if TENANT in own.directory.tenants:
-        notes.append(f"Hermes' key is gone; `apprentice tenants revoke {TENANT}` ends it.")
+    notes += keys_that_stay(profiles, own)
     return Plan(
         own=tuple(files),
         steps=steps,

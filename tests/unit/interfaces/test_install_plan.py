@@ -673,6 +673,51 @@ def test_where_a_key_is_needed_hermes_gets_one_and_keeps_it(settings: Settings, 
     assert (home / "config.yaml").read_text() == CONFIG
 
 
+def test_after_everything_was_used_nothing_of_ours_is_left(settings: Settings, home: Path) -> None:
+    work = home / "profiles" / "my work"
+    work.mkdir(parents=True)
+    (work / "config.yaml").write_text(f"# work\r\n{CONFIG}")
+    (work / ".env").write_bytes(b"TOKEN=\xff1")
+    (home / "plugins" / "other").mkdir(parents=True)
+    (home / "plugins" / "other" / "plugin.yaml").write_text("name: other\n")
+    (home / "scripts").mkdir()
+    (home / "scripts" / "mine.py").write_text("print()\n")
+    before = tree(home)
+    both = Wishes(profiles=("default", "my work"), new_key=SecretStr(KEY))
+    # First beside Hermes, then in a container, with a key and whoever else may ask.
+    done(planned(settings, both), settings)
+    placed = in_docker(settings)
+    plan = planned(placed, both, jobs=(), own=survey_own(placed), docker="28")
+    assert Step.TENANT in plan.steps
+    done(plan, placed)
+    with Database(settings.database_path) as database:
+        store = TenantStore(database)
+        store.create("ann", Limits(), 1.0)
+        store.map_profile("my work", "ann")
+        store.rotate_admin(1.0)
+    # Hermes compiled the tab, and a skill of a specialist lies in our home.
+    for one in (home, work):
+        folder = one / "plugins" / "apprentice" / "dashboard" / "__pycache__"
+        folder.mkdir()
+        (folder / "plugin_api.cpython-311.pyc").write_bytes(b"x")
+    assert tree(home) != before
+    states = [
+        survey_profile(settings.home, name, profile_home(settings, name)) for name in both.profiles
+    ]
+    take_out(plan_removal(placed, states, survey_own(placed), services=False), placed, None, print)
+    assert tree(home) == before
+    left = {path.name for path in settings.home.rglob("*") if path.is_file()}
+    assert not {name for name in left if name.endswith((".json", ".yaml"))}, left
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Everything below a folder; folders without a content."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
 def test_a_setup_that_needs_a_key_later_adds_it_to_its_own_lines(
     settings: Settings, home: Path
 ) -> None:
@@ -727,6 +772,18 @@ def test_hermes_waits_longer_for_tools_in_a_container(settings: Settings, home: 
         plan = planned(in_docker(settings), Wishes(new_key=SecretStr(KEY)), docker="28")
         after = next(file.after for file in plan.profiles[0].files if file.path.suffix == ".yaml")
         assert yaml.safe_load(after or b"")["mcp_discovery_timeout"] == wanted
+
+
+def test_a_container_sees_no_profiles_env(settings: Settings, home: Path) -> None:
+    other = home / "profiles" / "other"
+    other.mkdir(parents=True)
+    (other / ".env").write_text("TOKEN=invented\n")
+    placed = in_docker(settings)
+    plan = planned(placed, Wishes(new_key=SecretStr(KEY)), own=survey_own(placed), docker="28")
+    written = next(one.after for one in plan.own if one.path.name == "compose.yaml")
+    mounts = yaml.safe_load(written or b"")["services"]["apprentice"]["volumes"]
+    hidden = {one["target"] for one in mounts if one["source"] == "/dev/null"}
+    assert hidden == {str(home / ".env"), str(other / ".env")}
 
 
 def test_moving_into_a_container_ends_the_service(settings: Settings, home: Path) -> None:
