@@ -10,6 +10,7 @@ from hermes_apprentice.domain.money import MICRO, dollars
 from hermes_apprentice.domain.tenant import IssuedKey, Limits, Use
 from hermes_apprentice.errors import TenantError
 from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
+from hermes_apprentice.interfaces.install.isolating import hint_about_hermes
 from hermes_apprentice.ledger.tenant_accounts import tenant_accounts
 from hermes_apprentice.storage.tenants import TenantStore
 
@@ -88,9 +89,12 @@ def create(
         monthly_tokens=monthly_tokens,
         monthly_budget=None if budget is None else round(budget * MICRO),
     )
-    with opened() as (_, database, _):
+    with opened() as (settings, database, _):
         key = TenantStore(database).create(name, limits, time.time())
+        hint = hint_about_hermes(settings)
     _show(key, name, as_json)
+    if hint:
+        typer.echo(hint, err=True)
 
 
 @app.command()

@@ -1,10 +1,11 @@
-"""What the operator should know about an isolation profile before agreeing. Pure."""
+"""What the operator should know about keys and isolation before agreeing to a plan."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -16,7 +17,8 @@ from hermes_apprentice.interfaces.install.placement import (
     ssh_command,
 )
 from hermes_apprentice.interfaces.install.plan import SIDECAR_KEY_ENV
-from hermes_apprentice.interfaces.install.survey import OwnState, ProfileState
+from hermes_apprentice.interfaces.install.receipt import read_receipts
+from hermes_apprentice.interfaces.install.survey import OwnState, ProfileState, survey_profile
 from hermes_apprentice.interfaces.install.wishes import HermesFacts, Wishes
 from hermes_apprentice.settings import ADMIN_KEY_ENV, Settings
 
@@ -109,6 +111,26 @@ def keys_that_stay(profiles: Sequence[ProfileState], own: OwnState) -> list[str]
     if TENANT in own.directory.tenants:
         notes.append(f"Hermes' key is gone; `apprentice tenants revoke {TENANT}` ends it.")
     return notes
+
+
+def hint_about_hermes(settings: Settings) -> str:
+    """Say what a Hermes that was set up without a key needs, once the sidecar wants one.
+
+    Raises:
+        ConfigError: What a setup left cannot be read.
+    """
+    keyless = [
+        one.profile
+        for one in read_receipts(settings.home)
+        if not survey_profile(settings.home, one.profile, Path(one.home)).value_of(SIDECAR_KEY_ENV)
+    ]
+    if not keyless:
+        return ""
+    named = "".join(f" --profile {shlex.quote(one)}" for one in keyless)
+    return (
+        "Hermes on this machine has no key yet, and answers through its fallback until "
+        f"`apprentice setup{named} --apply` gives it one; restart its gateway then."
+    )
 
 
 def how_to_stop(settings: Settings) -> str:

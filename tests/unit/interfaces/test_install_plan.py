@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.testing
 import yaml
 from pydantic import SecretStr
 
 from hermes_apprentice.domain.tenant import Limits
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.interfaces.cli.installing import _difference
+from hermes_apprentice.interfaces.cli.main import app
 from hermes_apprentice.interfaces.install.admission import admitted
 from hermes_apprentice.interfaces.install.carrying_out import carry_out, check_writable, take_out
+from hermes_apprentice.interfaces.install.isolating import hint_about_hermes
 from hermes_apprentice.interfaces.install.placement import place, sidecar_url
 from hermes_apprentice.interfaces.install.plan import (
     Act,
@@ -763,6 +766,22 @@ def test_where_the_tab_needs_the_operators_key_it_is_said_and_on_the_way_out_too
     assert "your own line and stays" in left
     take_out(removal(settings), settings, None, print)
     assert (home / ".env").read_text() == "APPRENTICE_ADMIN_KEY=ap-mine\n"
+
+
+def test_the_first_tenant_says_that_hermes_needs_a_key_from_now_on(
+    settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPRENTICE_HOME", str(settings.home))
+    monkeypatch.setenv("HERMES_HOME", str(settings.hermes_home))
+    command = typer.testing.CliRunner()
+    assert hint_about_hermes(settings) == ""
+    done(planned(settings), settings)
+    made = command.invoke(app, ["tenants", "create", "ann"])
+    assert "apprentice setup --profile default --apply" in made.stderr
+    assert "fallback" not in made.stdout
+    wishes = Wishes(new_key=SecretStr(KEY))
+    done(planned(settings, wishes, own=survey_own(settings)), settings)
+    assert command.invoke(app, ["tenants", "create", "bob"]).stderr.count("Hermes") == 0
 
 
 def test_hermes_waits_longer_for_tools_in_a_container(settings: Settings, home: Path) -> None:
