@@ -484,6 +484,19 @@ def test_a_broken_training_environment_is_made_again(settings: Settings, home: P
     assert Step.TRAINING not in planned(settings, Wishes(with_training=True), own=there).steps
 
 
+def test_keys_and_the_embedder_are_made_where_they_are_missing(
+    settings: Settings, home: Path
+) -> None:
+    bare = own(settings, has_keys=False, has_embedder=False)
+    plan = planned(settings, own=bare)
+    assert plan.steps == (Step.KEYS, Step.EMBEDDER)
+    said = done(plan, settings)
+    assert any("fetch the embedder" in line for line in said)
+    there = survey_own(settings)
+    assert (there.has_keys, there.has_embedder) == (True, True)
+    assert planned(settings, own=there).steps == ()
+
+
 def test_the_sidecar_is_never_its_own_upstream(settings: Settings, home: Path) -> None:
     with pytest.raises(ConfigError, match="the sidecar itself"):
         planned(settings, Wishes(upstream_url="http://127.0.0.1:8765/v1/"))
