@@ -82,10 +82,10 @@ def _refusal(url: str, code: int, with_key: bool) -> str:
         return f"The sidecar at {url} refused to show its page ({code})."
     start = f"The sidecar at {url} shows its page only with the operator's key"
     if with_key:
-        start += f", and {ADMIN_KEY_ENV} in Hermes' .env is not it any more"
+        start += f", and {ADMIN_KEY_ENV} in Hermes' .env is not it, or not any more"
     return (
-        f"{start}. Write 'apprentice tenants admin-key' into a terminal on its machine: it makes a "
-        f"new one. Put {ADMIN_KEY_ENV}=ap-... into Hermes' .env, and start this dashboard again."
+        f"{start}. Put {ADMIN_KEY_ENV}=ap-... into Hermes' .env and start this dashboard again; "
+        "'apprentice tenants admin-key' makes a key, and ends an older one."
     )
 
 

@@ -92,13 +92,28 @@ def notes_on_the_tab(
     missing = [state for state in profiles if not state.value_of(ADMIN_KEY_ENV)]
     if not (wanted and missing and hermes.has_apprentice and placement.shares_home):
         return []
-    how = "make one with" if not own.directory.has_admin_key else "if you lost it, a new one is"
     places = ", ".join(str(state.env_path) for state in missing)
+    makes = "makes a new one, if you lost it" if own.directory.has_admin_key else "makes it"
     return [
         "The tab in Hermes' dashboard needs the operator's key, because the sidecar shows its "
-        f"page to nobody else ({how} `apprentice tenants admin-key`):\n  "
+        f"page to nobody else (`apprentice tenants admin-key` {makes}):\n  "
         f"{ADMIN_KEY_ENV}=ap-... into {places}"
     ]
+
+
+def hint_about_the_tab(settings: Settings) -> str:
+    """Say where a new operator's key is needed, if a tab was put into Hermes' dashboard.
+
+    Raises:
+        ConfigError: What a setup left cannot be read.
+    """
+    places = [str(Path(one.home) / ".env") for one in read_receipts(settings.home) if one.tab]
+    if not places:
+        return ""
+    return (
+        "The tab in Hermes' dashboard needs it from now on: "
+        f"{ADMIN_KEY_ENV}=ap-... into {', '.join(places)}"
+    )
 
 
 def keys_that_stay(profiles: Sequence[ProfileState], own: OwnState) -> list[str]:

@@ -795,6 +795,9 @@ def test_the_first_tenant_says_that_hermes_needs_a_key_from_now_on(
     wishes = Wishes(new_key=SecretStr(KEY))
     done(planned(settings, wishes, own=survey_own(settings)), settings)
     assert command.invoke(app, ["tenants", "create", "bob"]).stderr.count("Hermes") == 0
+    shown = command.invoke(app, ["tenants", "admin-key"])
+    assert f"APPRENTICE_ADMIN_KEY=ap-... into {home / '.env'}" in shown.stderr
+    assert len(shown.stdout.split()) == 1
 
 
 def test_hermes_waits_longer_for_tools_in_a_container(settings: Settings, home: Path) -> None:
