@@ -18,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from hermes_apprentice.errors import ConfigError
 
+ADMIN_KEY_ENV = "APPRENTICE_ADMIN_KEY"
+"""Variable with the operator's key; Hermes' dashboard finds it in Hermes' ``.env``."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -437,6 +440,9 @@ class Settings(_Section):
     vllm_api_key: SecretStr | None = None
     """Read from the variable that ``vllm.api_key_env`` names."""
 
+    admin_key: SecretStr | None = None
+    """The operator's key for the sidecar's own pages, read from ``APPRENTICE_ADMIN_KEY``."""
+
     @property
     def database_path(self) -> Path:
         """Apprentice's own database."""
@@ -528,7 +534,9 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         raise ConfigError(f"{path}: {problems}") from error
     upstream = settings.upstream
     vllm_key = variables.get(settings.vllm.api_key_env) if settings.vllm.api_key_env else None
+    admin_key = variables.get(ADMIN_KEY_ENV, "").strip()
     keys = {
+        "admin_key": SecretStr(admin_key) if admin_key else None,
         "upstream_api_key": _key(upstream, variables),
         "fallback_api_keys": tuple(_key(tier, variables) for tier in upstream.fallbacks),
         "vllm_api_key": SecretStr(vllm_key) if vllm_key else None,
