@@ -12,8 +12,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+
+from pydantic import SecretStr
 
 from hermes_apprentice.domain.money import dollars
 from hermes_apprentice.embedding.store import ModelStore
@@ -26,7 +28,7 @@ from hermes_apprentice.registry.registry import Registry
 from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.serving.model_server import served_now
 from hermes_apprentice.serving.vllm import Address, read_note, vllm_python
-from hermes_apprentice.settings import Settings
+from hermes_apprentice.settings import ADMIN_KEY_ENV, Settings, TierSettings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.tenants import marker_of
 from hermes_apprentice.trainer.environment import find_train_python
@@ -185,42 +187,49 @@ def _prices(settings: Settings) -> Iterator[Finding]:
 
 
 def _upstream(settings: Settings) -> Iterator[Finding]:
-    variable = settings.upstream.api_key_env
-    key = _upstream_key(settings)
-    if variable and not key:
-        env = settings.hermes_home / ".env"
-        yield Finding(
-            "upstream", False, f"{variable} is not set", f"set {variable}, or write it into {env}"
-        )
+    """Look at every endpoint: the first one, and those that stand in for it."""
+    keys = (settings.upstream_api_key, *settings.fallback_api_keys)
+    yield from _endpoint(settings, settings.upstream, keys[0])
+    for number, tier in enumerate(settings.upstream.fallbacks, start=1):
+        key = keys[number] if number < len(keys) else None
+        for finding in _endpoint(settings, tier, key):
+            if finding.check == "upstream":
+                yield replace(finding, found=f"stands in: {finding.found}", optional=True)
+
+
+def _endpoint(settings: Settings, tier: TierSettings, read: SecretStr | None) -> Iterator[Finding]:
+    key = read.get_secret_value() if read is not None else _noted(settings, tier.api_key_env)
+    if not key and tier.api_key_file is not None:
+        text = f"{tier.base_url}: {tier.api_key_file} holds no key that can be read"
+        yield Finding("upstream", False, text, f"write the key into {tier.api_key_file}")
         return
-    request = urllib.request.Request(settings.upstream.base_url.rstrip("/") + "/models")
+    if not key and tier.api_key_env:
+        text = f"{tier.base_url}: {tier.api_key_env} is not set"
+        env = settings.hermes_home / ".env"
+        yield Finding("upstream", False, text, f"set {tier.api_key_env}, or write it into {env}")
+        return
+    request = urllib.request.Request(tier.base_url.rstrip("/") + "/models")
     if key:
         request.add_header("Authorization", f"Bearer {key}")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-            yield Finding("upstream", True, f"{settings.upstream.base_url}: {answer.status}")
+            yield Finding("upstream", True, f"{tier.base_url}: {answer.status}")
             yield from _against(answer.headers.get("Date"), time.time())
     except urllib.error.HTTPError as error:
         reachable = error.code == 404
         yield Finding(
             "upstream",
             reachable,
-            f"{settings.upstream.base_url}: {error.code}",
+            f"{tier.base_url}: {error.code}",
             "" if reachable else "check the key and the address",
         )
     except (urllib.error.URLError, TimeoutError) as error:
-        yield Finding(
-            "upstream",
-            False,
-            f"{settings.upstream.base_url}: {error}",
-            "check the address and the network",
-        )
+        advice = "check the address and the network"
+        yield Finding("upstream", False, f"{tier.base_url}: {error}", advice)
 
 
-def _upstream_key(settings: Settings) -> str:
-    """Return the key, from where the sidecar's service reads it if not from our environment."""
-    if settings.upstream_api_key is not None:
-        return settings.upstream_api_key.get_secret_value()
+def _noted(settings: Settings, variable: str) -> str:
+    """Return a variable from where services read it, if it is not in our environment."""
     for path in (settings.home / "upstream.env", settings.hermes_home / ".env"):
         try:
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -228,7 +237,7 @@ def _upstream_key(settings: Settings) -> str:
             continue
         for line in lines:
             name, _, value = line.strip().removeprefix("export ").partition("=")
-            if name.strip() == settings.upstream.api_key_env and value.strip("\"' "):
+            if variable and name.strip() == variable and value.strip("\"' "):
                 return value.strip("\"' ")
     return ""
 
@@ -263,15 +272,24 @@ def _clock(settings: Settings) -> Iterator[Finding]:
 
 def _sidecar(settings: Settings) -> Iterator[Finding]:
     path = settings.home / "sidecar.json"
+    key = settings.admin_key.get_secret_value() if settings.admin_key is not None else ""
+    key = key or _noted(settings, ADMIN_KEY_ENV)
     try:
         url = json.loads(path.read_text(encoding="utf-8"))["url"]
         url = url.replace("//0.0.0.0", "//127.0.0.1")  # in a container it listens everywhere
-        with urllib.request.urlopen(f"{url}/healthz", timeout=_TIMEOUT) as answer:
+        request = urllib.request.Request(f"{url}/healthz")
+        if key:
+            request.add_unredirected_header("Authorization", f"Bearer {key}")
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
             health = json.loads(answer.read())
     except (OSError, ValueError, KeyError):
         yield Finding("sidecar", False, "not running", "apprentice serve", optional=True)
         return
-    problems = [f"{name}: {text}" for name, text in (health.get("problems") or {}).items()]
+    if "problems" not in health:
+        more = f"how it does it tells only with the operator's key ({ADMIN_KEY_ENV})"
+        yield Finding("sidecar", True, f"{url}: runs; {more}")
+        return
+    problems = [f"{name}: {text}" for name, text in (health["problems"] or {}).items()]
     yield Finding(
         "sidecar",
         not problems,

@@ -18,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from hermes_apprentice.errors import ConfigError
 
+ADMIN_KEY_ENV = "APPRENTICE_ADMIN_KEY"
+"""Variable with the operator's key; Hermes' dashboard finds it in Hermes' ``.env``."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -402,6 +405,8 @@ class Settings(_Section):
     fallback_api_keys: tuple[SecretStr | None, ...] = ()
     """The keys of ``upstream.fallbacks``, in their order."""
 
+    admin_key: SecretStr | None = None
+    """The operator's key for the sidecar's own pages, read from ``APPRENTICE_ADMIN_KEY``."""
     vllm_api_key: SecretStr | None = None
     """Read from the variable that ``vllm.api_key_env`` names."""
 
@@ -485,8 +490,10 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         )
         raise ConfigError(f"{path}: {problems}") from error
     upstream = settings.upstream
+    admin_key = variables.get(ADMIN_KEY_ENV, "").strip()
     vllm_key = variables.get(settings.vllm.api_key_env) if settings.vllm.api_key_env else None
     keys = {
+        "admin_key": SecretStr(admin_key) if admin_key else None,
         "upstream_api_key": _key(upstream, variables),
         "fallback_api_keys": tuple(_key(tier, variables) for tier in upstream.fallbacks),
         "vllm_api_key": SecretStr(vllm_key) if vllm_key else None,

@@ -41,7 +41,7 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     (r"(?:merge|reject)\s+(?:gc|rt)-.*", "That handle is about a training: answer train or skip."),
     (
         r"(?:train|skip|details|merge|reject)\s+\S+",
-        "That is no handle; it begins with gc- or mp- and stands in the question.",
+        "That is no handle; it begins with gc-, rt- or mp- and stands in the question.",
     ),
     (
         r"(?:rollback|demote)(?:\s.*)?",
@@ -55,8 +55,8 @@ _ADVICE: tuple[tuple[str, str], ...] = (
 """Replies that come close, and what is wrong with them; the first that fits is said."""
 
 HELP = (
-    "I understand: train gc-7f3a, skip gc-7f3a, details gc-7f3a, rollback NAME, demote NAME, "
-    "merge mp-1a2b, reject mp-1a2b, budget increase 10."
+    "I understand: train gc-7f3a, skip gc-7f3a, details gc-7f3a (or rt-5c1e0a), rollback NAME, "
+    "demote NAME, merge mp-1a2b, reject mp-1a2b, budget increase 10."
 )
 
 

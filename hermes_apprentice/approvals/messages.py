@@ -87,6 +87,18 @@ def candidate_list(candidates: Sequence[Candidate]) -> str:
     )
 
 
+def question_list(questions: Sequence[tuple[str, str]]) -> str:
+    """Return the open questions about specialists, one line each: handle, what is asked."""
+    return limited(
+        "\n".join(
+            [
+                "Asked about specialists (details HANDLE says more):",
+                *(f"{handle} {about}" for handle, about in questions),
+            ]
+        )
+    )
+
+
 def specialist_list(
     specialists: Sequence[tuple[Specialist, Rollout | None, int, int]],
 ) -> str:

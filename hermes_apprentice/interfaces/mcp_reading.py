@@ -66,17 +66,23 @@ class Text(Arguments):
 
 def list_candidates(page: CandidatePage, report: Report) -> Result:
     """List the candidates, undecided ones first."""
+    from hermes_apprentice.pipeline.views import specialist_questions
     from hermes_apprentice.storage.patterns import PatternStore
 
     with opened() as place, place.database.transaction() as connection:
         found = PatternStore(connection).candidates(
             None if page.state == "any" else CandidateState(page.state)
         )
+        asked = specialist_questions(connection, place.now)
     found.sort(key=lambda item: (item.state is not CandidateState.OPEN, -item.created_at))
     return {
         "total": len(found),
         "waiting_for_the_operator": sum(item.state is CandidateState.OPEN for item in found),
         "candidates": [_candidate(item) for item in found[: page.limit]],
+        "questions_about_specialists": [
+            {"handle": one.handle, "about": one.about, "asked": moment(one.asked_at)}
+            for one in asked[: page.limit]
+        ],
     }
 
 
@@ -99,6 +105,7 @@ def list_specialists(page: Page, report: Report) -> Result:
 def specialist_details(asked: Name, report: Report) -> Result:
     """Tell how one specialist was proven and how it does."""
     report("reading the verdict", 0.0)
+    from hermes_apprentice.ledger.agreement import self_agreement_in_words
     from hermes_apprentice.pipeline import open_pipeline
 
     with opened() as place:
@@ -108,6 +115,12 @@ def specialist_details(asked: Name, report: Report) -> Result:
         **_specialist(view.specialist, view.rollout),
         "answers_compared": view.compared,
         "answers_equal": view.agreed,
+        "target_agreement": details.target,
+        "upstream_with_itself": self_agreement_in_words(details.self_agreement, details.target),
+        "steps_held": bool(view.rollout and view.rollout.held),
+        "runs": details.runs,
+        "runs_failed": details.failed_runs,
+        "merge": details.merge or None,
         "report": _cut(details.report, _LONGEST_REPORT),
     }
 
@@ -254,7 +267,7 @@ READING = (
         name="list_candidates",
         description=(
             "Recurring requests that a small specialist could learn, with evidence and forecast; "
-            "open ones wait for the operator."
+            "open ones wait for the operator, as do questions to merge or train again."
         ),
         arguments=CandidatePage,
         work=list_candidates,
@@ -267,7 +280,7 @@ READING = (
     ),
     Tool(
         name="specialist_details",
-        description="One specialist's test report and how often it agreed with the usual model.",
+        description="One specialist's test report, agreement with the usual model, target, merge.",
         arguments=Name,
         work=specialist_details,
     ),

@@ -38,12 +38,18 @@ from hermes_apprentice.pipeline.matching import refit_matcher
 from hermes_apprentice.pipeline.merging import may_be_trained, propose, propose_alike, settle
 from hermes_apprentice.pipeline.retraining import begin, propose_retirement, propose_retraining
 from hermes_apprentice.pipeline.steps import Outcomes, in_shadow, new_run_id, take_step
-from hermes_apprentice.pipeline.views import SpecialistDetails, SpecialistView, view_of
+from hermes_apprentice.pipeline.views import (
+    SpecialistDetails,
+    SpecialistQuestion,
+    SpecialistView,
+    details_of,
+    specialist_questions,
+    view_of,
+)
 from hermes_apprentice.pipeline.workshop import Progress, Workshop, silent
 from hermes_apprentice.registry.skills import sync_skills
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.approvals import add_message
-from hermes_apprentice.storage.conduct import self_agreement
 from hermes_apprentice.storage.corrections import mark_corrected
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchanges import ExchangeStore
@@ -187,6 +193,11 @@ class Pipeline:
         with self.shop.database.transaction() as connection:
             return PatternStore(connection).candidates()
 
+    def questions(self) -> list[SpecialistQuestion]:
+        """Return the open questions about specialists."""
+        with self.shop.database.transaction() as connection:
+            return specialist_questions(connection, self.shop.clock())
+
     def specialists(self) -> list[SpecialistView]:
         """Return every specialist with its rollout and agreement so far."""
         with self.shop.database.transaction() as connection:
@@ -203,12 +214,10 @@ class Pipeline:
             if found is None:
                 names = ", ".join(one.slug for one in list_specialists(connection)) or "none"
                 raise UnknownVersionError(f"There is no specialist '{slug}'; known: {names}.")
-            view = view_of(connection, found)
-            upstream = self_agreement(connection, slug)
-        path = self.shop.run_dir(found.run_id) / str(found.kind) / "verdict.md"
-        report = path.read_text(encoding="utf-8") if path.exists() else found.reason
-        target = self.shop.settings.rollout.target_agreement
-        return SpecialistDetails(view=view, report=report, target=target, self_agreement=upstream)
+            path = self.shop.run_dir(found.run_id) / str(found.kind) / "verdict.md"
+            report = path.read_text(encoding="utf-8") if path.exists() else found.reason
+            target = self.shop.settings.rollout.target_agreement
+            return details_of(connection, found, report, target)
 
     def reply(self, text: str, who: str = "cli", *, quoted: str = "", nonce: str = "") -> str:
         """Carry out an operator's reply and return what to tell them.

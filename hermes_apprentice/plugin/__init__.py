@@ -21,6 +21,12 @@ __all__ = ["register", "tag_request"]
 
 _SUMMARY = "specialists for requests that keep coming back"
 
+_COMMANDS = (
+    "observe detect report candidates reply tick outbox serve explain doctor demo roi budget setup "
+    "uninstall specialists tenants models keys jobs"
+)
+"""What ``hermes apprentice`` takes; not read from the command itself, which loads too much here."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -92,6 +98,10 @@ def _slash(watch: Watch) -> Any:
 def _take_everything(parser: Any) -> None:
     import argparse
 
+    parser.epilog = (
+        f"Commands: {', '.join(_COMMANDS.split())}. 'hermes apprentice COMMAND --help' tells what "
+        "each takes."
+    )
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="as for 'apprentice'")
 
 

@@ -17,6 +17,7 @@ from hermes_apprentice.approvals.grammar import HELP, parse_reply
 from hermes_apprentice.approvals.outbox import LEASE, pause_after, take, worded
 from hermes_apprentice.approvals.plain_text import fitting
 from hermes_apprentice.domain.approval import Action, ProposalState, answers_to
+from hermes_apprentice.domain.pattern import CandidateState
 from hermes_apprentice.errors import ApprenticeError, ReplyError
 from hermes_apprentice.plugin.intake import Known
 from hermes_apprentice.settings import load_settings
@@ -37,6 +38,11 @@ BROKEN = "That did not work; the gateway's log says why. 'apprentice reply' on t
 
 _WEEK = 7 * 86_400.0
 _COMMANDS = "Commands: candidates, specialists, week, help."
+_ON_THE_MACHINE = (
+    "More on the machine ('apprentice --help'): specialists advance, hold, resume, merge, gc; "
+    "jobs, keys, tenants, doctor."
+)
+_NO_CANDIDATE = "No candidate waits for your decision."
 _NOBODY = "Type that as a message of its own, or run 'apprentice reply' on the machine."
 
 
@@ -159,7 +165,7 @@ def answer_command(
         if name == "week":
             return Answer(fitting(_week()), True)
         if name == "help":
-            return Answer(f"{HELP} {_COMMANDS}", True)
+            return Answer(f"{HELP} {_COMMANDS} {_ON_THE_MACHINE}", True)
         action = parse_reply(words).action
     except ReplyError as error:
         return Answer(f"{error} {_COMMANDS}", False)
@@ -220,8 +226,15 @@ def _overview(what: str) -> str:
     with Database(settings.database_path) as database:
         pipeline = open_pipeline(settings, database)
         parts = []
+        questions = [(one.handle, one.about) for one in pipeline.questions()]
+        if questions:
+            parts.append(messages.question_list(questions))
         if what != "specialists":
-            parts.append(messages.candidate_list(pipeline.candidates()))
+            found = pipeline.candidates()
+            # What was decided long ago must not push the specialists out of a short message.
+            waiting = [one for one in found if one.state is CandidateState.OPEN]
+            shown = found if what == "candidates" or not found else waiting
+            parts.append(messages.candidate_list(shown) if shown or not found else _NO_CANDIDATE)
         if what != "candidates":
             views = pipeline.specialists()
             parts.append(

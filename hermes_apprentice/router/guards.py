@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from hermes_apprentice.settings import RolloutSettings
 from hermes_apprentice.statistics.sequential import confidence_upper, rise_evidence
-from hermes_apprentice.storage.conduct import Attempted, Reception
+from hermes_apprentice.storage.conduct import FAILED, Attempted, Reception
 
 RUN_LENGTH = 10_000
 """Observations between two false alarms of one rule, at least and on average."""
@@ -34,7 +34,7 @@ SETTLED = 900.0
 BASELINE_ALPHA = 0.01
 """Chance that the bound on how often the upstream is corrected is ever too low."""
 
-_FAILED = frozenset(("error", "deadline", "invalid"))
+_FAILED = frozenset(FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,9 @@ ATTEMPTS = 5_000
 ANSWERS = 5_000
 """Latest answers to a pattern's requests whose reception is looked up."""
 
+FAILED = ("error", "deadline", "invalid")
+"""Outcomes of a run that failed, timed out or gave an invalid answer."""
+
 QUEUED = 3_600.0
 """Seconds for which a message may have waited before its turn began."""
 
@@ -88,6 +91,17 @@ def self_agreement(connection: sqlite3.Connection, slug: str) -> SelfAgreement |
         Figures of the model asked last; ``None`` if nothing was ever asked twice.
     """
     return _self_agreement(connection.execute(_REPEATS, (slug,)).fetchall())
+
+
+def run_counts(connection: sqlite3.Connection, slug: str, version: int) -> tuple[int, int]:
+    """Return how many runs of a version are known, and how many of them failed."""
+    marks = ", ".join("?" * len(FAILED))
+    row = connection.execute(
+        f"SELECT COUNT(*), COALESCE(SUM(outcome IN ({marks})), 0) FROM attempts "
+        "WHERE slug = ? AND version = ?",
+        (*FAILED, slug, version),
+    ).fetchone()
+    return int(row[0]), int(row[1])
 
 
 async def read_self_agreement(database: AsyncDatabase, slug: str) -> SelfAgreement | None:

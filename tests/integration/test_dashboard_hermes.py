@@ -143,7 +143,18 @@ async def test_set_up_served_by_hermes_to_its_users_and_taken_out_without_a_trac
 ) -> None:
     await place.run("apprentice", "setup", "--apply", "--non-interactive")
     page = "/api/plugins/apprentice/page"
-    async with sidecar(place), place.dashboard() as url, aiohttp.ClientSession() as session:
+    # There are tenants, and the operator keeps the sidecar's pages to themselves.
+    await place.run("apprentice", "tenants", "create", "ann")
+    key = (await place.run("apprentice", "tenants", "admin-key")).split()[0]
+    with (place.hermes / ".env").open("a") as file:
+        file.write(f"APPRENTICE_ADMIN_KEY={key}\n")
+    async with (
+        sidecar(place) as own,
+        place.dashboard() as url,
+        aiohttp.ClientSession() as session,
+    ):
+        async with session.get(f"{own}/dashboard") as got:
+            assert got.status == 401
         async with session.get(url + page) as got:
             assert got.status == 401
         async with session.get(url) as got:
@@ -151,7 +162,9 @@ async def test_set_up_served_by_hermes_to_its_users_and_taken_out_without_a_trac
             assert found is not None
         headers = {"X-Hermes-Session-Token": found[1]}
         async with session.get(url + page, headers=headers) as got:
-            assert "There is none yet." in (await got.json())["html"]
+            shown = await got.text()
+            assert "There is none yet." in shown
+            assert key not in shown
         async with session.get(f"{url}/api/dashboard/plugins", headers=headers) as got:
             (tab,) = [one for one in await got.json() if one["name"] == "apprentice"]
             assert tab["tab"]["path"] == "/apprentice"
@@ -172,6 +185,7 @@ async def test_set_up_served_by_hermes_to_its_users_and_taken_out_without_a_trac
     assert not (place.hermes / "plugins").exists()
     left = {path.name for path in place.hermes.rglob("*")}
     assert not {name for name in left if "apprentice" in name.lower()}
+    assert (place.hermes / ".env").read_text() == f"APPRENTICE_ADMIN_KEY={key}\n"
 
 
 async def test_in_a_browser_the_tab_is_the_sidecars_page_and_cannot_act_on_hermes(

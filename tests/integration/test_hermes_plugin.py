@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import subprocess
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from hermes_apprentice import plugin
+from hermes_apprentice.interfaces.cli.main import app
 
 HERMES = Path(sys.executable).with_name("hermes")
 
@@ -96,6 +99,31 @@ def test_what_a_hermes_refuses_costs_no_other_part(caplog: pytest.LogCaptureFixt
     ]
     assert "ValueError: unknown middleware kind" in caplog.text
     assert "register_command('apprentice') is not possible" in caplog.text
+
+
+def test_the_help_names_every_command_there_is() -> None:
+    context = Context()
+    plugin.register(context)
+    parser = argparse.ArgumentParser(prog="hermes apprentice", formatter_class=_Wide)
+    context.seen["apprentice"]["setup_fn"](parser)
+    line = next(one for one in parser.format_help().splitlines() if one.startswith("Commands: "))
+    named = line.removeprefix("Commands: ").partition(".")[0].split(", ")
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert sorted(named) == sorted(commands)
+    # What a chat is told to look for on the machine is there.
+    said = context.seen["/apprentice"]("help")
+    for group, names in (
+        ("specialists", ("advance", "hold", "resume", "merge", "gc")),
+        ("", ("jobs", "keys", "tenants", "doctor")),
+    ):
+        present = commands[group].commands if group else commands
+        assert set(names) <= set(present)
+        assert all(name in said for name in (group, *names))
+
+
+class _Wide(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=2_000)
 
 
 def test_a_call_is_tagged_without_changing_the_original() -> None:

@@ -141,8 +141,9 @@ class Place:
 
     def left(self) -> list[str]:
         """What is in Hermes' home that Hermes itself does not put there."""
-        names = ("config.yaml", ".env", "scripts/apprentice_tick.py")
-        return [name for name in names if (self.hermes / name).exists()]
+        names = [name for name in ("config.yaml", ".env") if (self.hermes / name).exists()]
+        ours = [path for path in self.hermes.rglob("*") if "apprentice" in path.name]
+        return names + [str(path.relative_to(self.hermes)) for path in ours]
 
 
 @pytest.fixture

@@ -431,6 +431,12 @@ async def test_a_merge_is_only_asked_for_with_evidence(
     handle = answer["tell_the_user"].rpartition(" ")[2]
     text = messages(placed)[-1]
     assert text.endswith(f"Reply: merge {handle} · reject {handle} · details {handle}")
+    (asked,) = (await call("list_candidates", state="open"))["questions_about_specialists"]
+    assert (asked["handle"], asked["about"]) == (handle, "merge 'tickets-0' and 'tickets-1'")
+    shown = await call("specialist_details", name="tickets-1")
+    assert handle in shown["merge"]
+    assert (shown["target_agreement"], shown["runs"], shown["runs_failed"]) == (0.8, 0, 0)
+    assert "not measured yet" in shown["upstream_with_itself"]
     with Database(placed.database_path) as database, database.transaction() as connection:
         assert len(list_specialists(connection)) == 2
     assert f"{handle} asks that already" in await refusal(
@@ -438,6 +444,8 @@ async def test_a_merge_is_only_asked_for_with_evidence(
     )
     with Database(placed.database_path) as database:
         open_pipeline(placed, database).reply(f"reject {handle}")
+    assert (await call("list_candidates"))["questions_about_specialists"] == []
+    assert (await call("specialist_details", name="tickets-1"))["merge"] is None
     assert "The operator rejected" in await refusal(
         "propose_merge", first="tickets-0", second="tickets-1"
     )

@@ -351,6 +351,50 @@ async def test_installed_used_through_the_sidecar_and_taken_out_again(
     assert "upstream" in routes
 
 
+async def test_a_tenant_that_comes_later_costs_hermes_the_sidecar_until_setup_gives_it_a_key(
+    tmp_path: Path, upstream: SimulatedUpstream
+) -> None:
+    place = Place(tmp_path, upstream.base_url)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        free = listener.getsockname()[1]
+    (place.apprentice / "settings.toml").write_text(
+        f'[server]\nport = {free}\n[upstream]\nbase_url = "{upstream.base_url}"\napi_key_env = ""\n'
+    )
+    setup = ("setup", "--apply", "--non-interactive")
+    await asyncio.to_thread(place.run, "apprentice", *setup)
+    made = await asyncio.to_thread(place.run, "apprentice", "tenants", "create", "ann")
+    assert "has no key yet" in made.stderr
+    homes = {"HERMES_HOME": str(place.hermes), "APPRENTICE_HOME": str(place.apprentice)}
+    sidecar = await asyncio.create_subprocess_exec(
+        BIN / "apprentice",
+        "serve",
+        env={**os.environ, **homes},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+
+    def through_the_sidecar() -> list[str]:
+        with Database(place.apprentice / "apprentice.db") as database:
+            return [row[0] for row in database.read("SELECT tenant FROM ledger WHERE status = 200")]
+
+    try:
+        assert sidecar.stdout is not None
+        await asyncio.wait_for(sidecar.stdout.readline(), 60)
+        done = await asyncio.to_thread(place.run, "hermes", "-z", "What would you do about moss?")
+        assert upstream.calls["other"] >= 1, done.stdout
+        assert "failed" not in done.stdout
+        assert through_the_sidecar() == []
+        await asyncio.to_thread(place.run, "apprentice", *setup)
+        await asyncio.to_thread(place.run, "hermes", "-z", "And what about ivy?")
+    finally:
+        sidecar.terminate()
+        await asyncio.wait_for(sidecar.wait(), 30)
+    assert "hermes" in through_the_sidecar()
+    await asyncio.to_thread(place.run, "apprentice", "uninstall", "--apply", "--non-interactive")
+    assert place.config.read_bytes() == place.text
+    assert not (place.hermes / ".env").exists()
+
+
 def environment_beside(folder: Path, *paths: Path) -> Path:
     """Make an environment that sees these folders and none of the links into checkouts."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
@@ -425,7 +469,9 @@ def test_a_second_profile_is_set_up_without_jobs_of_its_own(place: Place) -> Non
         assert yaml.safe_load(config.read_text())["model"]["provider"] == "apprentice"
     assert "apprentice-tick" in place.jobs()
     assert not (work / "scripts" / "apprentice_tick.py").exists()
-    assert "everything is in place" in place.run("apprentice", "setup", *profiles).stdout
+    again = place.run("apprentice", "setup", *profiles).stdout
+    assert "everything is in place" in again
+    assert "Profiles    default, work\n" in again
     listed = place.run("hermes", "-p", "work", "plugins", "list").stdout
     assert "entrypoint" in listed
     place.run("apprentice", "uninstall", "--apply", "--non-interactive")
@@ -448,6 +494,13 @@ def test_with_a_profile_chosen_for_good_the_jobs_go_where_they_were_asked_for(
 
 
 def test_doctor_follows_every_link(place: Place) -> None:
+    # A port of its own, because somebody may run a sidecar on the usual one.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        free = listener.getsockname()[1]
+    (place.apprentice / "settings.toml").write_text(
+        f'[server]\nport = {free}\n[upstream]\nbase_url = "http://127.0.0.1:9/v1"\n'
+        'api_key_env = ""\n'
+    )
     place.run("apprentice", "setup", "--apply", "--non-interactive")
     found = json.loads(place.run("apprentice", "doctor", "--json", ok=False).stdout)
     by_name = {item["check"]: item for item in found}
@@ -456,7 +509,7 @@ def test_doctor_follows_every_link(place: Place) -> None:
         "provider": True,
         "fallback": True,
     }
-    for name in ("plugin", "tools", "jobs", "database", "disk", "clock"):
+    for name in ("plugin", "tab", "tools", "jobs", "database", "disk", "clock"):
         assert by_name[name]["ok"], by_name[name]
     for name in ("hermes to sidecar", "upstream"):
         assert not by_name[name]["ok"]

@@ -206,6 +206,8 @@ async def test_a_reply_is_answered_while_a_turn_runs_and_does_not_interrupt_it(
 ) -> None:
     scene.ask(make_candidate("gc-0a02"))
     await scene.telegram.message("gc-0a02")
+    scene.ask(make_candidate("gc-0a22"))
+    other = await scene.telegram.message("gc-0a22")
     await scene.telegram.say("Do something SLOW for me, please.")
     await scene.upstream.slow_began.wait()
     before = len(scene.telegram.sent)
@@ -213,6 +215,9 @@ async def test_a_reply_is_answered_while_a_turn_runs_and_does_not_interrupt_it(
     await scene.telegram.message("gc-0a02 is accepted by telegram:4711", after=before)
     await scene.telegram.say("/apprentice specialists")
     await scene.telegram.message("Specialists:", after=before)
+    await scene.telegram.press(other["buttons"]["Skip"], other)
+    await scene.telegram.toast("gc-0a22 is skipped by telegram:4711")
+    assert scene.decision("gc-0a22") == (ProposalState.DECLINED, "telegram:4711")
     assert scene.decision("gc-0a02") == (ProposalState.ACCEPTED, "telegram:4711")
     assert not any("has answered" in one["text"] for one in scene.telegram.sent[before:])
     scene.upstream.release.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from hermes_apprentice.settings import (
     Settings,
     UpstreamSettings,
     VllmSettings,
+    load_settings,
 )
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchange_records import StoredExchange
@@ -34,6 +36,7 @@ class Endpoint(HTTPServer):
 
     offset = 0.0
     status = 200
+    body = b""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -51,8 +54,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.keys.append(self.headers["Authorization"])
         self.send_response_only(self.server.status)
         self.send_header("Date", formatdate(time.time() + self.server.offset, usegmt=True))
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
+        self.wfile.write(self.server.body)
 
 
 @pytest.fixture
@@ -120,6 +124,44 @@ def test_a_key_that_is_refused_is_a_finding(settings: Settings, endpoint: Endpoi
     assert (refused.ok, "key" in refused.advice) == (False, True)
     endpoint.status = 404  # some endpoints have no list of models
     assert found(examine(upstream(settings, endpoint.url, "")), "upstream").ok
+
+
+def test_every_endpoint_that_stands_in_is_looked_at_with_its_own_key(
+    settings: Settings, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("k-9\n")
+    settings.home.mkdir(parents=True)
+    (settings.home / "settings.toml").write_text(
+        f'[upstream]\nbase_url = "{endpoint.url}"\napi_key_env = "FIRST_KEY"\n'
+        f'[[upstream.fallbacks]]\nbase_url = "{endpoint.url}"\napi_key_file = "{tmp_path}/key"\n'
+        f'[[upstream.fallbacks]]\nbase_url = "{endpoint.url}"\napi_key_file = "{tmp_path}/none"\n'
+        '[[upstream.fallbacks]]\nbase_url = "http://127.0.0.1:9/v1"\n'
+    )
+    told = {"APPRENTICE_HOME": str(settings.home), "FIRST_KEY": "k-1"}
+    told["HERMES_HOME"] = str(settings.hermes_home)
+    chain = [one for one in examine(load_settings(told)) if one.check == "upstream"]
+    assert [one.ok for one in chain] == [True, True, False, False]
+    assert [one.optional for one in chain] == [False, True, True, True]
+    assert endpoint.keys == ["Bearer k-1", "Bearer k-9"]
+    assert str(tmp_path / "none") in chain[2].advice
+
+
+def test_a_sidecar_that_wants_the_operators_key_gets_it_from_hermes_env(
+    settings: Settings, endpoint: Endpoint
+) -> None:
+    settings.home.mkdir(parents=True)
+    (settings.home / "sidecar.json").write_text(
+        json.dumps({"url": endpoint.url.removesuffix("/v1")})
+    )
+    endpoint.body = b'{"status":"ok"}'
+    kept = found(examine(upstream(settings, "http://127.0.0.1:9/v1", "")), "sidecar")
+    assert (kept.ok, "APPRENTICE_ADMIN_KEY" in kept.found) == (True, True)
+    settings.hermes_home.mkdir(parents=True)
+    (settings.hermes_home / ".env").write_text("APPRENTICE_ADMIN_KEY=ap-invented\n")
+    endpoint.body = b'{"status":"degraded","problems":{"ledger":"is full"}}'
+    told = found(examine(upstream(settings, "http://127.0.0.1:9/v1", "")), "sidecar")
+    assert (told.ok, "ledger: is full" in told.found) == (False, True)
+    assert endpoint.keys == [None, "Bearer ap-invented"]
 
 
 @pytest.mark.parametrize(("offset", "wrong"), [(0.0, 0), (3_600.0, 1), (-3_600.0, 1)])

@@ -22,6 +22,7 @@ from hermes_apprentice.interfaces.install.scheduler import wanted_jobs
 from hermes_apprentice.interfaces.install.setting_up import plan_removal, plan_setup
 from hermes_apprentice.interfaces.install.settings_file import BASE_MODELS
 from hermes_apprentice.interfaces.install.survey import (
+    profile_names,
     survey_own,
     survey_profile,
     survey_profiles,
@@ -209,6 +210,7 @@ def _found(settings: Settings, hermes: HermesFacts, machine: Machine) -> str:
         (
             f"Hermes      {hermes.version or 'unknown version'}, {settings.hermes_home}",
             f"            run by {hermes.python or hermes.command}",
+            f"Profiles    {', '.join(profile_names(settings.hermes_home))}",
             f"Apprentice  {settings.home}, {machine.free_bytes / 1e9:.0f} GB free",
             f"GPU         {gpus}",
             f"KVM         {'yes' if machine.kvm else 'no'}",

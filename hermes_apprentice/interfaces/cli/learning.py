@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from hermes_apprentice.approvals.messages import question_list
 from hermes_apprentice.domain.money import dollars
 from hermes_apprentice.interfaces.cli.console import (
     Json,
@@ -13,7 +14,6 @@ from hermes_apprentice.interfaces.cli.console import (
     print_table,
 )
 from hermes_apprentice.storage.approvals import waiting_messages
-from hermes_apprentice.storage.patterns import PatternStore
 
 
 def observe(as_json: bool = Json) -> None:
@@ -85,9 +85,9 @@ def report(as_json: bool = Json) -> None:
 
 
 def candidates(as_json: bool = Json) -> None:
-    """List the patterns that were proposed."""
-    with opened() as (_, database, _), database.transaction() as connection:
-        found = PatternStore(connection).candidates()
+    """List the patterns that were proposed, and what else is asked."""
+    with opened() as (_, _, pipeline):
+        found, questions = pipeline.candidates(), pipeline.questions()
     if as_json:
         print_json(found)
         return
@@ -109,6 +109,8 @@ def candidates(as_json: bool = Json) -> None:
             for item in found
         ],
     )
+    if questions:
+        typer.echo(question_list([(one.handle, one.about) for one in questions]))
 
 
 def reply(text: str = typer.Argument(help='Such as "train gc-7f3a".')) -> None:

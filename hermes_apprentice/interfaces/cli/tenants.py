@@ -10,6 +10,7 @@ from hermes_apprentice.domain.money import MICRO, dollars
 from hermes_apprentice.domain.tenant import IssuedKey, Limits, Use
 from hermes_apprentice.errors import TenantError
 from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
+from hermes_apprentice.interfaces.install.isolating import hint_about_hermes, hint_about_the_tab
 from hermes_apprentice.ledger.tenant_accounts import tenant_accounts
 from hermes_apprentice.storage.tenants import TenantStore
 
@@ -88,9 +89,12 @@ def create(
         monthly_tokens=monthly_tokens,
         monthly_budget=None if budget is None else round(budget * MICRO),
     )
-    with opened() as (_, database, _):
+    with opened() as (settings, database, _):
         key = TenantStore(database).create(name, limits, time.time())
+        hint = hint_about_hermes(settings)
     _show(key, name, as_json)
+    if hint:
+        typer.echo(hint, err=True)
 
 
 @app.command()
@@ -132,9 +136,12 @@ def rotate(name: str = _Name, grace_hours: float = _Grace, as_json: bool = Json)
 @app.command("admin-key")
 def admin_key(grace_hours: float = _Grace, as_json: bool = Json) -> None:
     """Make the operator's key for the admin endpoints and show it, once."""
-    with opened() as (_, database, _):
+    with opened() as (settings, database, _):
         key = TenantStore(database).rotate_admin(time.time(), grace_hours * 3_600)
+        hint = hint_about_the_tab(settings)
     _show(key, None, as_json)
+    if hint:
+        typer.echo(hint, err=True)
 
 
 @app.command()

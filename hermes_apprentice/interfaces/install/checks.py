@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from hermes_apprentice.doctor import Check, Finding
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.interfaces.install.machine import (
@@ -32,7 +34,8 @@ from hermes_apprentice.interfaces.install.survey import ProfileState, survey_pro
 from hermes_apprentice.interfaces.install.upstream import OUR_NAME
 from hermes_apprentice.interfaces.install.wishes import HermesFacts
 from hermes_apprentice.interfaces.install.yaml_text import value_at
-from hermes_apprentice.settings import Settings, child_environment
+from hermes_apprentice.interfaces.own_page import fetch_page
+from hermes_apprentice.settings import ADMIN_KEY_ENV, Settings, child_environment
 from hermes_apprentice.storage.database import Database
 
 _REACH_SECONDS = 5.0
@@ -84,6 +87,7 @@ def check_setup(settings: Settings) -> Iterator[Finding]:
         if Isolation(settings.isolation.profile) is not Isolation.FIRECRACKER:
             yield from _plugin(where, facts, config)
             yield from _telegram(where, state, settings)
+            yield from _tab(where, state, receipt, settings)
         yield from _tools(where, state, facts, config)
         yield from _jobs(where, state, receipt)
 
@@ -232,6 +236,27 @@ def _plugin(where: str, facts: HermesFacts, config: dict[str, object]) -> Iterat
         where + ("enabled, and loads" if code == 0 else f"does not load: {said[-200:]}"),
         "" if code == 0 else install,
     )
+
+
+def _tab(
+    where: str, state: ProfileState, receipt: Receipt, settings: Settings
+) -> Iterator[Finding]:
+    """Look at the tab of Hermes' dashboard: its files, and whether it is shown the page."""
+    if not receipt.tab:
+        return
+    have = {name: digest(content) for name, content in state.tab.files.items()}
+    if have != dict(receipt.tab):
+        yield Finding("tab", False, where + "files of Hermes' dashboard tab differ", _AGAIN)
+        return
+    key = state.value_of(ADMIN_KEY_ENV)
+    mine = settings.model_copy(update={"admin_key": SecretStr(key) if key else None})
+    page = fetch_page(mine, _REACH_SECONDS)
+    if page.refused:
+        fix = f"{ADMIN_KEY_ENV}=ap-... into {state.env_path}; `apprentice tenants admin-key` makes"
+        yield Finding("tab", False, where + page.problem, f"{fix} the key", optional=True)
+    else:
+        shown = "Hermes' dashboard is shown the page" if page.html else "its files are there"
+        yield Finding("tab", True, where + shown)
 
 
 def _tools(

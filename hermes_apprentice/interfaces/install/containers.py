@@ -59,8 +59,10 @@ def compose_text(
         "    environment:",
         *(f"      {name}: {_quoted(value)}" for name, value in environment.items()),
     ]
-    if key_env and not key_file:
-        lines.append(f'      {key_env}: "${{{key_env}:-}}"  # of --env-file')
+    lines += [
+        f'      {name}: "${{{name}:-}}"  # of --env-file'
+        for name in _passed_on(settings, key_env, key_file)
+    ]
     if key_file:
         lines.append(f"    env_file: [{_quoted(_literal(home / 'upstream.env'))}]")
     lines += [
@@ -87,9 +89,17 @@ def compose_text(
 def start_command(settings: Settings, key_env: str, key_file: bool) -> str:
     """Return what starts the container."""
     env = ""
-    if key_env and not key_file:
+    if _passed_on(settings, key_env, key_file):
         env = f"--env-file {shlex.quote(str(settings.hermes_home / '.env'))} "
     return f"docker compose {env}-f {shlex.quote(str(compose_path(settings.home)))} up -d"
+
+
+def _passed_on(settings: Settings, key_env: str, key_file: bool) -> list[str]:
+    """Return the variables that the container gets from Hermes' .env: the endpoints' keys."""
+    first = [key_env] if key_env and not key_file else []
+    others = [tier.api_key_env for tier in settings.upstream.fallbacks]
+    taken = {key_env} if key_file else set()
+    return list(dict.fromkeys([*first, *(one for one in others if one and one not in taken)]))
 
 
 def build_command(training: bool) -> str:

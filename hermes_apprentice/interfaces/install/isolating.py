@@ -1,13 +1,15 @@
-"""What the operator should know about an isolation profile before agreeing. Pure."""
+"""What the operator should know about keys and isolation before agreeing to a plan."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from pydantic import SecretStr
 
+from hermes_apprentice.interfaces.install.admission import TENANT
 from hermes_apprentice.interfaces.install.placement import (
     Isolation,
     Placement,
@@ -15,9 +17,10 @@ from hermes_apprentice.interfaces.install.placement import (
     ssh_command,
 )
 from hermes_apprentice.interfaces.install.plan import SIDECAR_KEY_ENV
-from hermes_apprentice.interfaces.install.survey import OwnState, ProfileState
+from hermes_apprentice.interfaces.install.receipt import read_receipts
+from hermes_apprentice.interfaces.install.survey import OwnState, ProfileState, survey_profile
 from hermes_apprentice.interfaces.install.wishes import HermesFacts, Wishes
-from hermes_apprentice.settings import Settings
+from hermes_apprentice.settings import ADMIN_KEY_ENV, Settings
 
 
 def isolation_warnings(
@@ -75,6 +78,74 @@ def with_key(
         return placement
     present = [value for state in profiles if (value := state.value_of(SIDECAR_KEY_ENV))]
     return replace(placement, key=SecretStr(present[0]) if present else wishes.new_key)
+
+
+def notes_on_the_tab(
+    profiles: Sequence[ProfileState], own: OwnState, hermes: HermesFacts, placement: Placement
+) -> list[str]:
+    """Say what the tab in Hermes' dashboard needs, where the sidecar wants the operator's key.
+
+    The key is not made here: whoever has it sees every tenant's figures, so that it is the
+    operator who decides whether Hermes' dashboard may show them.
+    """
+    wanted = placement.keyed or own.directory.has_admin_key
+    missing = [state for state in profiles if not state.value_of(ADMIN_KEY_ENV)]
+    if not (wanted and missing and hermes.has_apprentice and placement.shares_home):
+        return []
+    places = ", ".join(str(state.env_path) for state in missing)
+    makes = "makes a new one, if you lost it" if own.directory.has_admin_key else "makes it"
+    return [
+        "The tab in Hermes' dashboard needs the operator's key, because the sidecar shows its "
+        f"page to nobody else (`apprentice tenants admin-key` {makes}):\n  "
+        f"{ADMIN_KEY_ENV}=ap-... into {places}"
+    ]
+
+
+def hint_about_the_tab(settings: Settings) -> str:
+    """Say where a new operator's key is needed, if a tab was put into Hermes' dashboard.
+
+    Raises:
+        ConfigError: What a setup left cannot be read.
+    """
+    places = [str(Path(one.home) / ".env") for one in read_receipts(settings.home) if one.tab]
+    if not places:
+        return ""
+    return (
+        "The tab in Hermes' dashboard needs it from now on: "
+        f"{ADMIN_KEY_ENV}=ap-... into {', '.join(places)}"
+    )
+
+
+def keys_that_stay(profiles: Sequence[ProfileState], own: OwnState) -> list[str]:
+    """Say which keys an uninstall leaves, and how they end."""
+    notes = [
+        f"{ADMIN_KEY_ENV} in {state.env_path} is your own line and stays; remove it."
+        for state in profiles
+        if state.value_of(ADMIN_KEY_ENV)
+    ]
+    if TENANT in own.directory.tenants:
+        notes.append(f"Hermes' key is gone; `apprentice tenants revoke {TENANT}` ends it.")
+    return notes
+
+
+def hint_about_hermes(settings: Settings) -> str:
+    """Say what a Hermes that was set up without a key needs, once the sidecar wants one.
+
+    Raises:
+        ConfigError: What a setup left cannot be read.
+    """
+    keyless = [
+        one.profile
+        for one in read_receipts(settings.home)
+        if not survey_profile(settings.home, one.profile, Path(one.home)).value_of(SIDECAR_KEY_ENV)
+    ]
+    if not keyless:
+        return ""
+    named = "".join(f" --profile {shlex.quote(one)}" for one in keyless)
+    return (
+        "Hermes on this machine has no key yet, and answers through its fallback until "
+        f"`apprentice setup{named} --apply` gives it one; restart its gateway then."
+    )
 
 
 def how_to_stop(settings: Settings) -> str:

@@ -83,7 +83,8 @@ def own_files(
     if inline is not None:
         key = f"{upstream.key_env}={json.dumps(inline.get_secret_value())}\n".encode()
     if placement.isolation is Isolation.DOCKER and not placement.contained:
-        hidden = [state.home / ".env" for state in profiles]
+        ours = (state.home / ".env" for state in profiles)
+        hidden = list(dict.fromkeys([*ours, *own.env_files]))
         wanted[compose_path(settings.home)] = compose_text(
             settings, machine.user, upstream.key_env, inline is not None, hidden
         ).encode()

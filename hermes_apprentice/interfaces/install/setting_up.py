@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hermes_apprentice.errors import ConfigError
-from hermes_apprentice.interfaces.install.admission import TENANT, admitted
+from hermes_apprentice.interfaces.install.admission import admitted
 from hermes_apprentice.interfaces.install.containers import (
     build_command,
     start_command,
@@ -20,6 +20,8 @@ from hermes_apprentice.interfaces.install.env_file import without_addition
 from hermes_apprentice.interfaces.install.isolating import (
     how_to_stop,
     isolation_warnings,
+    keys_that_stay,
+    notes_on_the_tab,
     with_key,
 )
 from hermes_apprentice.interfaces.install.machine import KNOWN_HERMES
@@ -129,7 +131,10 @@ def plan_setup(
                 *isolation_warnings(settings, profiles, hermes[0], first.base_url, placement),
             ]
         ),
-        notes=tuple(_notes(settings, wishes, own, first, machine, placement)),
+        notes=(
+            *_notes(settings, wishes, own, first, machine, placement),
+            *notes_on_the_tab(profiles, own, hermes[0], placement),
+        ),
         key=placement.key,
     )
 
@@ -338,8 +343,7 @@ def plan_removal(
         f"Stop the sidecar if you started it by hand{how_to_stop(settings)}, and restart Hermes' "
         "gateway.",
     ]
-    if TENANT in own.directory.tenants:
-        notes.append(f"Hermes' key is gone; `apprentice tenants revoke {TENANT}` ends it.")
+    notes += keys_that_stay(profiles, own)
     return Plan(
         own=tuple(files),
         steps=steps,

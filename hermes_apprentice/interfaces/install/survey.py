@@ -132,6 +132,9 @@ class OwnState:
     isolation_files: dict[Path, bytes] = field(default_factory=dict)
     """Files that run Apprentice in a container or a microVM."""
 
+    env_files: tuple[Path, ...] = ()
+    """Every .env below Hermes' home, also of profiles that are not set up."""
+
 
 def survey_profiles(settings: Settings, names: Sequence[str]) -> list[ProfileState]:
     """Read the profiles of a Hermes.
@@ -223,7 +226,13 @@ def survey_own(settings: Settings) -> OwnState:
         unit=read_file(unit_path()),
         directory=_directory(settings),
         isolation_files=_isolation_files(settings.home),
+        env_files=tuple(sorted(_env_files(settings.hermes_home))),
     )
+
+
+def _env_files(hermes_home: Path) -> list[Path]:
+    found = [hermes_home / ".env", *hermes_home.glob("profiles/*/.env")]
+    return [path for path in found if path.is_file()]
 
 
 def _directory(settings: Settings) -> Directory:

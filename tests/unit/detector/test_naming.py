@@ -3,7 +3,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from hermes_apprentice.approvals.plain_text import fitting
 from hermes_apprentice.detector.naming import MAX_SLUG, name
 
 TICKETS = [f"Label this support ticket please: {word} is broken" for word in ("it", "app", "x")]
@@ -52,6 +55,15 @@ def test_request_text_never_gets_into_a_slug_as_it_is(text: str) -> None:
     assert re.fullmatch(r"[a-z][a-z]*(-[a-z0-9]+)+", called.slug)
     assert len(called.slug) <= MAX_SLUG
     assert re.fullmatch(r"[\w, ]+", called.label)
+
+
+@given(st.text(alphabet="_*[]()~>#+-=|{}.!`@: abtickets\u200b", max_size=80))
+def test_a_name_reads_the_same_in_every_message(text: str) -> None:
+    called = name([text] * 5, OTHERS, taken=(), mark="7f3a")
+
+    assert "_" not in called.label + called.slug
+    assert fitting(called.label) == called.label
+    assert fitting(f"demote {called.slug}") == f"demote {called.slug}"
 
 
 def test_words_of_few_requests_are_not_used() -> None:

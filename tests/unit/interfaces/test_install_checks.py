@@ -133,6 +133,26 @@ def test_a_plugin_that_is_not_enabled_is_seen() -> None:
     assert "/opt/hermes/bin/python -m pip install hermes-apprentice" in absent["plugin"]
 
 
+def test_a_tab_that_is_changed_or_shown_nothing_is_seen(door: str, settings: Settings) -> None:
+    there = RECEIPT.model_copy(update={"tab": {"index.js": digest(b"ours")}})
+    whole = TabState(files={"index.js": b"ours"})
+    assert list(checks._tab("", state(tab=TabState()), RECEIPT, settings)) == []
+    for files in ({}, {"index.js": b"theirs"}):
+        changed = checks._tab("", state(tab=TabState(files=files)), there, settings)
+        assert broken(changed) == {"tab": "apprentice setup --apply"}
+    isolation = IsolationSettings(sidecar_url=door)
+    keyed = settings.model_copy(update={"isolation": isolation})
+    found = broken(checks._tab("", state(tab=whole), there, keyed))
+    assert "apprentice tenants admin-key" in found["tab"]
+    key = b"APPRENTICE_ADMIN_KEY=k-7\n"
+    assert broken(checks._tab("", state(key, tab=whole), there, keyed)) == {}
+    # A sidecar that is down is another check's.
+    down = settings.model_copy(
+        update={"isolation": IsolationSettings(sidecar_url="http://127.0.0.1:9/v1")}
+    )
+    assert broken(checks._tab("", state(tab=whole), there, down)) == {}
+
+
 def test_tools_that_hermes_cannot_see_are_seen() -> None:
     assert "tools" in broken(checks._tools("", state(), facts(), {}))
     listed: dict[str, object] = {"mcp_servers": {"apprentice": {"command": "/opt/python"}}}

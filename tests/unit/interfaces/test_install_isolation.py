@@ -26,7 +26,12 @@ from hermes_apprentice.interfaces.install.placement import (
 )
 from hermes_apprentice.interfaces.install.settings_file import with_isolation
 from hermes_apprentice.interfaces.install.wishes import Machine
-from hermes_apprentice.settings import IsolationSettings, Settings
+from hermes_apprentice.settings import (
+    IsolationSettings,
+    Settings,
+    TierSettings,
+    UpstreamSettings,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
@@ -152,6 +157,26 @@ def test_the_shipped_container_files_fit_the_written_ones() -> None:
     for folder in re.findall(r"^COPY (\w+) \./\1$", dockerfile, re.MULTILINE):
         assert (ROOT / folder).is_dir()
     assert 'ENTRYPOINT ["apprentice"]' in dockerfile
+
+
+def test_the_container_gets_the_keys_of_the_endpoints_that_stand_in() -> None:
+    tiers = (
+        TierSettings(provider="fireworks"),
+        TierSettings(base_url="http://10.0.0.7:8000/v1", api_key_env="K"),
+        TierSettings(base_url="http://10.0.0.8:8000/v1", api_key_file=Path("/run/secrets/rack")),
+    )
+    chain = example().model_copy(update={"upstream": UpstreamSettings(fallbacks=tiers)})
+
+    def passed(key_file: bool) -> set[str]:
+        service = yaml.safe_load(compose_text(chain, "1:1", "K", key_file, ()))["services"]
+        homes = {"APPRENTICE_HOME", "HERMES_HOME"}
+        return set(service["apprentice"]["environment"]) - homes
+
+    assert passed(False) == {"K", "FIREWORKS_API_KEY"}
+    # A key that stands in upstream.env is not replaced by an empty variable.
+    assert passed(True) == {"FIREWORKS_API_KEY"}
+    assert "--env-file" in start_command(chain, "K", True)
+    assert "--env-file" not in start_command(example(), "K", True)
 
 
 def test_paths_with_spaces_quotes_and_dollars_survive_in_the_compose_file() -> None:

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.testing
 import yaml
 from pydantic import SecretStr
 
+from hermes_apprentice.domain.tenant import Limits
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.interfaces.cli.installing import _difference
+from hermes_apprentice.interfaces.cli.main import app
 from hermes_apprentice.interfaces.install.admission import admitted
 from hermes_apprentice.interfaces.install.carrying_out import carry_out, check_writable, take_out
+from hermes_apprentice.interfaces.install.isolating import hint_about_hermes
 from hermes_apprentice.interfaces.install.placement import place, sidecar_url
 from hermes_apprentice.interfaces.install.plan import (
     Act,
@@ -480,6 +484,19 @@ def test_a_broken_training_environment_is_made_again(settings: Settings, home: P
     assert Step.TRAINING not in planned(settings, Wishes(with_training=True), own=there).steps
 
 
+def test_keys_and_the_embedder_are_made_where_they_are_missing(
+    settings: Settings, home: Path
+) -> None:
+    bare = own(settings, has_keys=False, has_embedder=False)
+    plan = planned(settings, own=bare)
+    assert plan.steps == (Step.KEYS, Step.EMBEDDER)
+    said = done(plan, settings)
+    assert any("fetch the embedder" in line for line in said)
+    there = survey_own(settings)
+    assert (there.has_keys, there.has_embedder) == (True, True)
+    assert planned(settings, own=there).steps == ()
+
+
 def test_the_sidecar_is_never_its_own_upstream(settings: Settings, home: Path) -> None:
     with pytest.raises(ConfigError, match="the sidecar itself"):
         planned(settings, Wishes(upstream_url="http://127.0.0.1:8765/v1/"))
@@ -672,6 +689,51 @@ def test_where_a_key_is_needed_hermes_gets_one_and_keeps_it(settings: Settings, 
     assert (home / "config.yaml").read_text() == CONFIG
 
 
+def test_after_everything_was_used_nothing_of_ours_is_left(settings: Settings, home: Path) -> None:
+    work = home / "profiles" / "my work"
+    work.mkdir(parents=True)
+    (work / "config.yaml").write_text(f"# work\r\n{CONFIG}")
+    (work / ".env").write_bytes(b"TOKEN=\xff1")
+    (home / "plugins" / "other").mkdir(parents=True)
+    (home / "plugins" / "other" / "plugin.yaml").write_text("name: other\n")
+    (home / "scripts").mkdir()
+    (home / "scripts" / "mine.py").write_text("print()\n")
+    before = tree(home)
+    both = Wishes(profiles=("default", "my work"), new_key=SecretStr(KEY))
+    # First beside Hermes, then in a container, with a key and whoever else may ask.
+    done(planned(settings, both), settings)
+    placed = in_docker(settings)
+    plan = planned(placed, both, jobs=(), own=survey_own(placed), docker="28")
+    assert Step.TENANT in plan.steps
+    done(plan, placed)
+    with Database(settings.database_path) as database:
+        store = TenantStore(database)
+        store.create("ann", Limits(), 1.0)
+        store.map_profile("my work", "ann")
+        store.rotate_admin(1.0)
+    # Hermes compiled the tab, and a skill of a specialist lies in our home.
+    for one in (home, work):
+        folder = one / "plugins" / "apprentice" / "dashboard" / "__pycache__"
+        folder.mkdir()
+        (folder / "plugin_api.cpython-311.pyc").write_bytes(b"x")
+    assert tree(home) != before
+    states = [
+        survey_profile(settings.home, name, profile_home(settings, name)) for name in both.profiles
+    ]
+    take_out(plan_removal(placed, states, survey_own(placed), services=False), placed, None, print)
+    assert tree(home) == before
+    left = {path.name for path in settings.home.rglob("*") if path.is_file()}
+    assert not {name for name in left if name.endswith((".json", ".yaml"))}, left
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Everything below a folder; folders without a content."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
 def test_a_setup_that_needs_a_key_later_adds_it_to_its_own_lines(
     settings: Settings, home: Path
 ) -> None:
@@ -690,6 +752,54 @@ def test_a_setup_that_needs_a_key_later_adds_it_to_its_own_lines(
     assert (home / "config.yaml").read_text() == CONFIG
 
 
+def test_where_the_tab_needs_the_operators_key_it_is_said_and_on_the_way_out_too(
+    settings: Settings, home: Path
+) -> None:
+    def told(plan: Plan) -> list[str]:
+        return [text for text in plan.notes if "APPRENTICE_ADMIN_KEY" in text]
+
+    wishes = Wishes(new_key=SecretStr(KEY))
+    placed = in_docker(settings)
+    (note,) = told(planned(placed, wishes, docker="28"))
+    assert "apprentice tenants admin-key" in note
+    assert str(home / ".env") in note
+    assert told(planned(settings, wishes)) == []
+    assert told(planned(placed, wishes, docker="28", hermes=facts(has_apprentice=False))) == []
+    # Once there is an operator's key, loopback wants it as well.
+    with Database(settings.database_path) as database:
+        TenantStore(database).create("ann", Limits(), 1.0)
+        assert told(planned(settings, wishes, own=survey_own(settings))) == []
+        TenantStore(database).rotate_admin(1.0)
+    assert len(told(planned(settings, wishes, own=survey_own(settings)))) == 1
+    (home / ".env").write_text("APPRENTICE_ADMIN_KEY=ap-mine\n")
+    there = planned(settings, wishes, own=survey_own(settings))
+    assert told(there) == []
+    done(there, settings)
+    (left,) = told(removal(settings))
+    assert "your own line and stays" in left
+    take_out(removal(settings), settings, None, print)
+    assert (home / ".env").read_text() == "APPRENTICE_ADMIN_KEY=ap-mine\n"
+
+
+def test_the_first_tenant_says_that_hermes_needs_a_key_from_now_on(
+    settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPRENTICE_HOME", str(settings.home))
+    monkeypatch.setenv("HERMES_HOME", str(settings.hermes_home))
+    command = typer.testing.CliRunner()
+    assert hint_about_hermes(settings) == ""
+    done(planned(settings), settings)
+    made = command.invoke(app, ["tenants", "create", "ann"])
+    assert "apprentice setup --profile default --apply" in made.stderr
+    assert "fallback" not in made.stdout
+    wishes = Wishes(new_key=SecretStr(KEY))
+    done(planned(settings, wishes, own=survey_own(settings)), settings)
+    assert command.invoke(app, ["tenants", "create", "bob"]).stderr.count("Hermes") == 0
+    shown = command.invoke(app, ["tenants", "admin-key"])
+    assert f"APPRENTICE_ADMIN_KEY=ap-... into {home / '.env'}" in shown.stderr
+    assert len(shown.stdout.split()) == 1
+
+
 def test_hermes_waits_longer_for_tools_in_a_container(settings: Settings, home: Path) -> None:
     for text, wanted in (("", 6.0), ("mcp_discovery_timeout: 2\n", 6.0),
                          ("mcp_discovery_timeout: 9\n", 9)):  # fmt: skip
@@ -697,6 +807,18 @@ def test_hermes_waits_longer_for_tools_in_a_container(settings: Settings, home: 
         plan = planned(in_docker(settings), Wishes(new_key=SecretStr(KEY)), docker="28")
         after = next(file.after for file in plan.profiles[0].files if file.path.suffix == ".yaml")
         assert yaml.safe_load(after or b"")["mcp_discovery_timeout"] == wanted
+
+
+def test_a_container_sees_no_profiles_env(settings: Settings, home: Path) -> None:
+    other = home / "profiles" / "other"
+    other.mkdir(parents=True)
+    (other / ".env").write_text("TOKEN=invented\n")
+    placed = in_docker(settings)
+    plan = planned(placed, Wishes(new_key=SecretStr(KEY)), own=survey_own(placed), docker="28")
+    written = next(one.after for one in plan.own if one.path.name == "compose.yaml")
+    mounts = yaml.safe_load(written or b"")["services"]["apprentice"]["volumes"]
+    hidden = {one["target"] for one in mounts if one["source"] == "/dev/null"}
+    assert hidden == {str(home / ".env"), str(other / ".env")}
 
 
 def test_moving_into_a_container_ends_the_service(settings: Settings, home: Path) -> None:

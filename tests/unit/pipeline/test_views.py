@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Specialist, Stage, Step
@@ -28,9 +30,12 @@ ROLLOUT = Rollout(
 )
 
 
-def details(rollout: Rollout | None, upstream: SelfAgreement | None) -> SpecialistDetails:
+def details(
+    rollout: Rollout | None, upstream: SelfAgreement | None, **changes: Any
+) -> SpecialistDetails:
     view = SpecialistView(specialist=SPECIALIST, rollout=rollout, compared=43, agreed=41)
-    return SpecialistDetails(view=view, report="", target=0.8, self_agreement=upstream)
+    values: dict[str, Any] = {"runs": 0, "failed_runs": 0, "merge": ""} | changes
+    return SpecialistDetails(view=view, report="", target=0.8, self_agreement=upstream, **values)
 
 
 def test_the_upstreams_agreement_with_itself_stands_beside_the_target() -> None:
@@ -47,3 +52,10 @@ def test_what_is_not_registered_and_not_measured_says_so() -> None:
     first, _, last = details(None, None).in_words().splitlines()
     assert first == "It is not registered."
     assert "not measured yet" in last
+
+
+def test_runs_and_a_merge_are_told_where_there_are_any() -> None:
+    merge = "mp-1a2b, 'a' and 'b' into 'c', proposed"
+    lines = details(ROLLOUT, None, runs=40, failed_runs=2, merge=merge).in_words().splitlines()
+    assert lines[2] == "2 of 40 runs failed, timed out or gave an invalid answer."
+    assert lines[-1] == f"Merge: {merge}."
