@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -194,6 +198,55 @@ def test_the_doctor_fails_and_says_what_to_do(apprentice: Command) -> None:
     assert "HERMES_HOME" in " ".join(map(str, findings["sessions"].values()))
     assert findings["upstream"]["ok"] is False
     assert findings["database"]["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        (("reply",), "Missing argument"),
+        (("nosuch",), "No such command"),
+        (("serve", "--port", "99999"), "--port"),
+        (("observe", "--nope"), "No such option"),
+        (("roi", "--days", "-3"), "--days"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_exits_with_2_and_shows_the_usage(
+    apprentice: Command, command: tuple[str, ...], advice: str
+) -> None:
+    code, out, err = apprentice(*command)
+    assert (code, out) == (2, "")
+    assert "Usage:" in err and advice in err and "Traceback" not in err
+
+
+def test_without_a_terminal_a_question_counts_as_not_answered(
+    apprentice: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    code, _, err = apprentice("specialists", "demote", "some-name")
+    assert code == 130 and "Stopped." in err
+
+
+def test_a_home_that_cannot_be_written_is_named(apprentice: Command, settings: Settings) -> None:
+    settings.keys_dir.write_text("a file where a folder should be")
+    code, _, err = apprentice("keys", "new")
+    assert code == 1
+    assert str(settings.keys_dir) in err and err.startswith("apprentice: ")
+
+
+def test_a_reader_that_stops_early_leaves_no_traceback(settings: Settings) -> None:
+    settings.home.mkdir(parents=True)
+    done = subprocess.run(
+        ["bash", "-c", '"$0" -m hermes_apprentice.interfaces.cli.main budget --json | true']
+        + [sys.executable],
+        env=os.environ
+        | {"APPRENTICE_HOME": str(settings.home), "HERMES_HOME": str(settings.hermes_home)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stderr == ""
 
 
 def test_keys_are_made_shown_and_rotated(apprentice: Command) -> None:

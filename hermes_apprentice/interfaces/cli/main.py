@@ -1,14 +1,17 @@
 """The ``apprentice`` command: joins the commands, and turns errors into one line each.
 
-Exit codes: 0 done, 1 failed, 2 a setting or an optional dependency is missing or wrong.
+Exit codes: 0 done, 1 failed, 2 the command line, a setting or an optional dependency is
+wrong or missing, 130 stopped.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-import click
 import typer
 
 from hermes_apprentice import __version__
@@ -24,6 +27,11 @@ from hermes_apprentice.interfaces.cli import (
     tenants,
     weights,
 )
+
+_CLICK_ERROR: Any = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+"""Typer brings its own copy of click in recent versions, so click's own class need not be the right one."""
 
 app = typer.Typer(
     help="Small, proven specialists for the requests your Hermes Agent keeps answering.",
@@ -63,23 +71,34 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = app(args=list(arguments), prog_name="apprentice", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.ClickException as error:
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except _CLICK_ERROR as error:
         error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        return int(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("Stopped.", err=True)
         return 130
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except ApprenticeError as error:
         if "--debug" in arguments:
             raise
         typer.echo(f"apprentice: {error}", err=True)
         return 2 if isinstance(error, (ConfigError, MissingExtraError)) else 1
+    except OSError as error:
+        if "--debug" in arguments:
+            raise
+        typer.echo(f"apprentice: {error}", err=True)
+        return 1
 
 
 def main() -> None:
     """Start the command from a shell."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a request may hold what the terminal cannot show
+            stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -13,7 +13,9 @@ from hermes_apprentice.interfaces.cli.console import Json, print_json, print_tab
 from hermes_apprentice.settings import load_settings
 from hermes_apprentice.trainer.bases import find_base, load_bases
 
-app = typer.Typer(help="The embedder's weights: fetched once, checked by sha256.")
+app = typer.Typer(
+    help="The embedder's weights: fetched once, checked by sha256.", no_args_is_help=True
+)
 
 
 @app.command("list")
