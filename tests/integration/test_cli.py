@@ -237,8 +237,12 @@ def test_a_home_that_cannot_be_written_is_named(apprentice: Command, settings: S
 def test_a_reader_that_stops_early_leaves_no_traceback(settings: Settings) -> None:
     settings.home.mkdir(parents=True)
     done = subprocess.run(
-        ["bash", "-c", '"$0" -m hermes_apprentice.interfaces.cli.main budget --json | true']
-        + [sys.executable],
+        [
+            "bash",
+            "-c",
+            '"$0" -m hermes_apprentice.interfaces.cli.main budget --json | true',
+            sys.executable,
+        ],
         env=os.environ
         | {"APPRENTICE_HOME": str(settings.home), "HERMES_HOME": str(settings.hermes_home)},
         capture_output=True,

@@ -54,4 +54,5 @@ def resume(name: str) -> None:
 def log(name: str) -> None:
     """Print what a specialist's last training wrote."""
     with opened() as (_, _, pipeline):
-        typer.echo(training.log_of(pipeline.shop, name))
+        written = training.log_of(pipeline.shop, name)
+    typer.echo(written or f"The last training of '{name}' wrote nothing.")

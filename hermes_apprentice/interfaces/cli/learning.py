@@ -13,6 +13,7 @@ from hermes_apprentice.interfaces.cli.console import (
     opened,
     print_json,
     print_table,
+    say,
 )
 from hermes_apprentice.storage.approvals import waiting_messages
 
@@ -38,7 +39,7 @@ def detect(as_json: bool = Json) -> None:
     if as_json:
         print_json(report)
         return
-    typer.echo(
+    say(
         f"{len(report.new_patterns)} new patterns, {len(report.candidates)} new candidates, "
         f"{report.unassigned_share:.0%} of the exchanges belong to none."
     )
@@ -61,7 +62,7 @@ def report(as_json: bool = Json) -> None:
             "agree",
             "specialist",
             "saves per month",
-            "not yet because",
+            "may be learnt",
         ),
         [
             (
@@ -74,13 +75,13 @@ def report(as_json: bool = Json) -> None:
                 dollars(row.pattern.forecast.saved_per_month)
                 if row.pattern.forecast.priced
                 else "no price",
-                "; ".join(row.missing) or "ready",
+                f"not yet: {'; '.join(row.missing)}" if row.missing else "ready",
             )
             for row in survey.rows
         ],
     )
-    typer.echo(
-        f"{survey.unassigned_share:.0%} of the exchanges belong to no pattern. Amounts are "
+    say(
+        f"\n{survey.unassigned_share:.0%} of the exchanges belong to no pattern. Amounts are "
         "estimates from token counts and list prices; nothing was changed."
     )
 
@@ -117,7 +118,7 @@ def candidates(as_json: bool = Json) -> None:
 def reply(text: str = typer.Argument(help='Such as "train gc-7f3a".')) -> None:
     """Answer a proposal: train, skip, merge, reject, details; demote or rollback a specialist."""
     with opened() as (_, _, pipeline):
-        typer.echo(pipeline.reply(text, "cli"))
+        say(pipeline.reply(text, "cli"))
 
 
 def tick(
@@ -138,8 +139,11 @@ def tick(
     if as_json:
         print_json(reports)
         return
-    for move in [move for item in reports for move in (*item.moves, *item.failures)]:
-        typer.echo(f"{move.slug}: {move.step}. {move.reason}")
+    moves = [move for item in reports for move in (*item.moves, *item.failures)]
+    for move in moves:
+        say(f"{move.slug}: {move.step}. {move.reason}")
+    if not moves:
+        say("Nothing to do: no approved candidate waits for its next step.")
 
 
 def outbox(as_json: bool = Json) -> None:

@@ -31,7 +31,7 @@ from hermes_apprentice.interfaces.cli import (
 _CLICK_ERROR: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
-"""Typer brings its own copy of click in recent versions, so click's own class need not be the right one."""
+"""Recent versions of Typer bring their own copy of click, so click's own class may be another."""
 
 app = typer.Typer(
     help="Small, proven specialists for the requests your Hermes Agent keeps answering.",

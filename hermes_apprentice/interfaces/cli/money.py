@@ -7,7 +7,7 @@ import time
 import typer
 
 from hermes_apprentice.domain.money import dollars
-from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
+from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table, say
 from hermes_apprentice.ledger.budget import budget as month_of
 from hermes_apprentice.ledger.budget import may_start
 from hermes_apprentice.ledger.roi import roi as account
@@ -53,7 +53,7 @@ def roi(
             for row in result.specialists
         ],
     )
-    typer.echo(
+    say(
         f"{result.requests} requests; specialists answered {result.routed_share:.0%} of the first "
         f"calls. The upstream charged {dollars(result.upstream_cost, 4)}"
         + (
@@ -84,7 +84,7 @@ def budget(as_json: bool = Json) -> None:
             }
         )
         return
-    typer.echo(
+    say(
         f"Paid training in {month.month}: {dollars(month.spent)} of {dollars(month.ceiling)} is "
         f"spent. A new paid run may {'' if verdict.allowed else 'not '}start: {verdict.reason}"
     )

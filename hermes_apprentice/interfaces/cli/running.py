@@ -6,7 +6,13 @@ from pathlib import Path
 
 import typer
 
-from hermes_apprentice.interfaces.cli.console import Json, opened, print_json, print_table
+from hermes_apprentice.interfaces.cli.console import (
+    Json,
+    opened,
+    print_findings,
+    print_json,
+    say,
+)
 
 
 def serve(
@@ -48,7 +54,7 @@ def explain(
     if as_json:
         print_json(explanation)
         return
-    typer.echo(explanation.in_words())
+    say(explanation.in_words())
 
 
 def doctor(
@@ -73,11 +79,19 @@ def doctor(
     if as_json:
         print_json(findings)
     else:
-        print_table(
-            "Doctor",
-            ("check", "", "finding", "what to do"),
-            [(item.check, "ok" if item.ok else "✗", item.found, item.advice) for item in findings],
+        print_findings(
+            [
+                (
+                    "ok" if item.ok else "missing" if item.optional else "WRONG",
+                    item.check,
+                    item.found,
+                    item.advice,
+                )
+                for item in findings
+            ]
         )
+        wrong = sum(not item.ok and not item.optional for item in findings)
+        say(f"\n{wrong} wrong." if wrong else "\nNothing is wrong.")
     return 0 if all(item.ok or item.optional for item in findings) else 1
 
 
