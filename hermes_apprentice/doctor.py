@@ -28,7 +28,7 @@ from hermes_apprentice.registry.registry import Registry
 from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.serving.model_server import served_now
 from hermes_apprentice.serving.vllm import Address, read_note, vllm_python
-from hermes_apprentice.settings import ADMIN_KEY_ENV, Settings, TierSettings
+from hermes_apprentice.settings import ADMIN_KEY_ENV, Settings, TierSettings, key_from_files
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.tenants import marker_of
 from hermes_apprentice.trainer.environment import find_train_python
@@ -56,6 +56,11 @@ class Finding:
 
     optional: bool = False
     """Whether Apprentice works without it."""
+
+
+def _count(number: int, what: str) -> str:
+    """Write a number with its noun: "1 model", "2 models"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 Check = tuple[str, Callable[[Settings], Iterator[Finding]]]
@@ -133,15 +138,15 @@ def _embedder(settings: Settings) -> Iterator[Finding]:
 
 def _registry(settings: Settings) -> Iterator[Finding]:
     registry = Registry(settings.registry_dir, load_or_create_keys(settings.keys_dir))
-    count = 0
+    verified = 0
     for slug in registry.slugs():
         for version in registry.versions(slug):
             try:
                 registry.open_version(slug, version)
-                count += 1
+                verified += 1
             except ApprenticeError as error:
                 yield Finding("registry", False, str(error), f"apprentice tick --retry {slug}")
-    yield Finding("registry", True, f"{count} versions verified")
+    yield Finding("registry", True, f"{_count(verified, 'version')} verified")
 
 
 def _tenants(settings: Settings) -> Iterator[Finding]:
@@ -180,7 +185,9 @@ def _prices(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "prices",
         not unknown,
-        f"no price for {', '.join(unknown)}" if unknown else f"{len(models)} models priced",
+        f"no price for {', '.join(unknown)}"
+        if unknown
+        else f"{_count(len(models), 'model')} priced",
         f"add them to {settings.prices_path}" if unknown else "",
         optional=True,
     )
@@ -230,16 +237,7 @@ def _endpoint(settings: Settings, tier: TierSettings, read: SecretStr | None) ->
 
 def _noted(settings: Settings, variable: str) -> str:
     """Return a variable from where services read it, if it is not in our environment."""
-    for path in (settings.home / "upstream.env", settings.hermes_home / ".env"):
-        try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            name, _, value = line.strip().removeprefix("export ").partition("=")
-            if variable and name.strip() == variable and value.strip("\"' "):
-                return value.strip("\"' ")
-    return ""
+    return key_from_files(variable, settings) if variable else ""
 
 
 def _against(date: str | None, now: float) -> Iterator[Finding]:

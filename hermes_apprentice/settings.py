@@ -537,23 +537,46 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     admin_key = variables.get(ADMIN_KEY_ENV, "").strip()
     keys = {
         "admin_key": SecretStr(admin_key) if admin_key else None,
-        "upstream_api_key": _key(upstream, variables),
-        "fallback_api_keys": tuple(_key(tier, variables) for tier in upstream.fallbacks),
+        "upstream_api_key": _key(upstream, variables, settings),
+        "fallback_api_keys": tuple(_key(tier, variables, settings) for tier in upstream.fallbacks),
         "vllm_api_key": SecretStr(vllm_key) if vllm_key else None,
     }
     return settings.model_copy(update=keys)
 
 
-def _key(tier: TierSettings, variables: Mapping[str, str]) -> SecretStr | None:
+def _key(tier: TierSettings, variables: Mapping[str, str], settings: Settings) -> SecretStr | None:
     """Return an endpoint's key; a file that cannot be read is no key, and the sidecar says so."""
     if tier.api_key_file is None:
-        key = variables.get(tier.api_key_env, "") if tier.api_key_env else ""
+        name = tier.api_key_env
+        key = (variables.get(name) or key_from_files(name, settings)) if name else ""
     else:
         try:
             key = tier.api_key_file.expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             key = ""
     return SecretStr(key.strip()) if key.strip() else None
+
+
+def key_from_files(name: str, settings: Settings) -> str:
+    """Return a key from the files that the sidecar's service reads; nothing where they lack it."""
+    for path in (settings.home / "upstream.env", settings.hermes_home / ".env"):
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            found, _, value = line.strip().removeprefix("export ").partition("=")
+            if found.strip() == name and value.strip("\"' "):
+                return value.strip("\"' ")
+    return ""
+
+
+def without_telemetry() -> None:
+    """Call before importing onnxruntime, which else makes a device id and tells its maker of it.
+
+    Somebody who has set the variable keeps the value.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def _read(path: Path) -> dict[str, Any]:

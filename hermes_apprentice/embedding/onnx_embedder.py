@@ -30,6 +30,7 @@ from hermes_apprentice.embedding.base import Encoding, FloatArray
 from hermes_apprentice.embedding.catalogue import FETCH_ORDER, TOKENIZER, WEIGHTS, Model
 from hermes_apprentice.embedding.store import ModelStore, Progress, StoredModel
 from hermes_apprentice.errors import ModelStoreError
+from hermes_apprentice.settings import without_telemetry
 
 AUTO = "auto"
 """The name that lets the store decide."""
@@ -235,6 +236,7 @@ def open_session(graph: Path) -> Any:
     Raises:
         ModelStoreError: The file is not a graph this runtime can run.
     """
+    without_telemetry()
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 

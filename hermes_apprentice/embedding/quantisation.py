@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from hermes_apprentice.embedding.graph import HEAD_PREFIX
 from hermes_apprentice.errors import ModelStoreError
+from hermes_apprentice.settings import without_telemetry
 
 RECIPE = "int8-outliers-1"
 """Version of this quantiser: raised whenever the numbers coming out of a graph may change."""
@@ -108,6 +109,8 @@ def _widths(
 ) -> dict[str, NDArray[np.float32]]:
     """Return how far each channel of each named tensor reaches, over random words."""
     import onnx
+
+    without_telemetry()
     import onnxruntime
     from onnx import TensorProto, helper
 

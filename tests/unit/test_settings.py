@@ -127,3 +127,22 @@ def test_a_key_can_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
 def test_a_wrong_endpoint_names_the_setting(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         written(tmp_path, text)
+
+
+def test_a_key_that_is_not_in_the_environment_is_read_where_setup_put_it(tmp_path: Path) -> None:
+    environment = {"APPRENTICE_HOME": str(tmp_path), "HERMES_HOME": str(tmp_path / "hermes")}
+    (tmp_path / "settings.toml").write_text(
+        '[upstream]\nbase_url = "http://127.0.0.1:9/v1"\napi_key_env = "INVENTED_KEY"\n'
+    )
+    assert load_settings(environment).upstream_api_key is None
+    (tmp_path / "hermes").mkdir()
+    (tmp_path / "hermes" / ".env").write_text("# mine\nexport INVENTED_KEY='k-1'\n")
+    assert _secret(load_settings(environment)) == "k-1"
+    (tmp_path / "upstream.env").write_text("INVENTED_KEY=k-2\n")
+    assert _secret(load_settings(environment)) == "k-2"
+    assert _secret(load_settings({**environment, "INVENTED_KEY": "k-3"})) == "k-3"
+
+
+def _secret(settings: Settings) -> str:
+    assert settings.upstream_api_key is not None
+    return settings.upstream_api_key.get_secret_value()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -268,3 +269,25 @@ def test_importing_the_embedder_loads_no_runtime() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_opening_a_graph_makes_no_device_id_and_tells_nobody(tmp_path: Path) -> None:
+    script = (
+        "from pathlib import Path\n"
+        "from hermes_apprentice.embedding.onnx_embedder import open_session\n"
+        "from hermes_apprentice.errors import ModelStoreError\n"
+        "try:\n    open_session(Path('nowhere.onnx'))\nexcept ModelStoreError:\n    pass\n"
+    )
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("XDG_", "ORT_", "CI"))
+    }
+    subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment | {"HOME": str(tmp_path)},
+        cwd=tmp_path,
+        check=True,
+        timeout=120,
+    )
+    assert not list(tmp_path.iterdir())
