@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from datasketch import MinHash, MinHashLSH
-
 SIMILARITY = 0.8
 """Jaccard similarity of shingles from which two texts count as nearly the same."""
 
@@ -68,6 +66,8 @@ def _connected(shingles: dict[int, frozenset[str]]) -> Iterable[list[int]]:
             parent[index] = parent[parent[index]]
             index = parent[index]
         return index
+
+    from datasketch import MinHash, MinHashLSH  # takes half a second to load
 
     seen = MinHashLSH(threshold=CANDIDATES, num_perm=_PERMUTATIONS)
     for number, found in shingles.items():

@@ -140,6 +140,11 @@ class Kind(StrEnum):
     GENERATOR = "generator"
     """A LoRA adapter on a small language model."""
 
+    @property
+    def with_article(self) -> str:
+        """The word as a sentence needs it: "a classifier", "an extractor"."""
+        return f"an {self}" if self is Kind.EXTRACTOR else f"a {self}"
+
 
 def kind_for(shape: Shape) -> Kind:
     """Return the smallest kind of specialist that can give answers of this shape."""

@@ -58,8 +58,9 @@ def look(shop: Workshop, left: str, right: str, asked_by: str) -> Merge:
         raise ReplyError("The two were placed by different embedders; run 'apprentice detect'.")
     if one.pattern.kind is not other.pattern.kind:
         raise ReplyError(
-            f"'{left}' is for a {one.pattern.kind} and '{right}' for a {other.pattern.kind}; "
-            "their answers are of different shapes and stay apart."
+            f"'{left}' is for {one.pattern.kind.with_article} and '{right}' for "
+            f"{other.pattern.kind.with_article}; their answers are of different shapes "
+            "and stay apart."
         )
     whole = _together(
         shop,

@@ -114,7 +114,8 @@ def _train(shop: Workshop, specialist: Specialist) -> Outcomes:
     return _to(
         specialist,
         Step.TRAINED,
-        f"A {result.kind} was trained in {result.seconds:.1f} s ({result.method}).",
+        f"{result.kind.with_article.capitalize()} was trained in {result.seconds:.1f} s "
+        f"({result.method}).",
     )
 
 

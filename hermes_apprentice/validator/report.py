@@ -65,7 +65,8 @@ def render_report(
     sizes = ", ".join(f"{len(dataset.of(split))} {split}" for split in Split)
     parts = [
         f"# {slug}: {verdict.outcome}",
-        f"A {kind} for {dataset.shape.kind} answers. Dataset {dataset.dataset_id}: {sizes}.",
+        f"{kind.with_article.capitalize()} for {dataset.shape.kind} answers. "
+        f"Dataset {dataset.dataset_id}: {sizes}.",
         "## Why",
         "\n".join(f"- {reason}" for reason in verdict.reasons),
         "## What happens next",

@@ -147,7 +147,7 @@ def test_far_requests_are_no_one_task_though_their_answers_fit(
         ({"stage": Stage.QUARANTINED}, "'right' is quarantined, so it cannot be merged"),
         ({"stage": Stage.RETIRED}, "'right' is retired, so it cannot be merged"),
         ({"step": Step.TRAINED}, r"'right' is not registered \(trained\)"),
-        ({"kind": Kind.EXTRACTOR}, "'right' for a extractor|of different shapes"),
+        ({"kind": Kind.EXTRACTOR}, "'right' for an extractor|of different shapes"),
         ({"embedder": "other"}, "run 'apprentice detect'"),
         (
             {"answers": tuple(f"A text of its own, {n}, about it." for n in range(20))},
