@@ -528,7 +528,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            f"{'.'.join(str(part) for part in item['loc'])}: {_wrong(item['type'], item['msg'])}"
             for item in error.errors()
         )
         raise ConfigError(f"{path}: {problems}") from error
@@ -542,6 +542,12 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         "vllm_api_key": SecretStr(vllm_key) if vllm_key else None,
     }
     return settings.model_copy(update=keys)
+
+
+def _wrong(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "there is no such setting; correct or remove it, docs/settings.md lists them all"
+    return message
 
 
 def _key(tier: TierSettings, variables: Mapping[str, str], settings: Settings) -> SecretStr | None:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 IndexArray = NDArray[np.intp]
 
@@ -38,6 +37,8 @@ def binomial_lower(successes: int, trials: int, confidence: float) -> float:
     Raises:
         ValueError: The counts contradict each other, or the confidence is not inside (0, 1).
     """
+    from scipy import special
+
     _check(successes, trials, confidence)
     if successes == 0:
         return 0.0
@@ -50,6 +51,8 @@ def binomial_upper(successes: int, trials: int, confidence: float) -> float:
     Raises:
         ValueError: The counts contradict each other, or the confidence is not inside (0, 1).
     """
+    from scipy import special
+
     _check(successes, trials, confidence)
     if successes == trials:
         return 1.0
@@ -71,6 +74,8 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Bounds:
 
     For reports; where a decision hangs on it use the exact bounds.
     """
+    from scipy import special
+
     _check(successes, trials, confidence)
     if trials == 0:
         return Bounds(0.0, 0.0, 1.0)
@@ -134,6 +139,8 @@ def paired_bounds(gained: int, lost: int, trials: int, confidence: float) -> Bou
     Raises:
         ValueError: The counts contradict each other, or the confidence is not inside (0, 1).
     """
+    from scipy import special
+
     _check(gained + lost, trials, confidence)
     if min(gained, lost) < 0:
         raise ValueError(f"{gained} and {lost} are no counts")

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 Matrix = NDArray[np.float64]
 
@@ -64,6 +63,8 @@ def fit(kernel: Matrix, targets: Matrix, ridge: float) -> Ridge:
 
     In place, so that the peak memory is about one kernel matrix.
     """
+    from scipy import linalg
+
     kernel[np.diag_indices_from(kernel)] += ridge
     factor, _ = linalg.cho_factor(kernel, lower=True, overwrite_a=True, check_finite=False)
     weights = linalg.cho_solve((factor, True), targets, check_finite=False)
@@ -73,6 +74,8 @@ def fit(kernel: Matrix, targets: Matrix, ridge: float) -> Ridge:
 
 def spectrum(kernel: Matrix) -> Spectrum:
     """Take a kernel matrix apart; ``kernel`` is overwritten."""
+    from scipy import linalg
+
     return Spectrum(*linalg.eigh(kernel, overwrite_a=True, check_finite=False))
 
 

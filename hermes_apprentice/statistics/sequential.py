@@ -25,7 +25,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special
 
 _STEPS = 60
 """Halvings when a bound is inverted; the width that is left is below 1e-17."""
@@ -49,6 +48,8 @@ def evidence_above(successes: int, trials: int, target: float) -> float:
     Raises:
         ValueError: The counts contradict each other, or the target is not inside (0, 1).
     """
+    from scipy import special
+
     _check(successes, trials, target)
     failures = trials - successes
     upper_tail = float(special.betaincc(successes + 1, failures + 1, target))
@@ -95,6 +96,8 @@ def rise_evidence(events: Sequence[bool], rate: float, window: int) -> float:
     Raises:
         ValueError: The rate is not inside (0, 1).
     """
+    from scipy import special
+
     _check(0, 0, rate)
     latest = np.array(events[-window:], dtype=bool)[::-1]
     hits = np.cumsum(latest)

@@ -146,3 +146,9 @@ def test_a_key_that_is_not_in_the_environment_is_read_where_setup_put_it(tmp_pat
 def _secret(settings: Settings) -> str:
     assert settings.upstream_api_key is not None
     return settings.upstream_api_key.get_secret_value()
+
+
+def test_a_misspelt_setting_is_named_and_said_to_be_unknown(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("[upstream]\nbase_ulr = 'http://127.0.0.1:9/v1'\n")
+    with pytest.raises(ConfigError, match=r"upstream\.base_ulr: there is no such setting"):
+        load_settings({"APPRENTICE_HOME": str(tmp_path)})

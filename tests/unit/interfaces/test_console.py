@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from hermes_apprentice.interfaces.cli.console import print_findings, print_table
@@ -48,3 +51,20 @@ def test_a_finding_keeps_long_paths_whole_and_names_the_section(
     print_findings([("missing", "budget", "none", f"in {path}: [budget] monthly_dollars = 10")])
     shown = capsys.readouterr().out
     assert path in shown and "[budget] monthly_dollars" in " ".join(shown.split())
+
+
+def test_a_command_starts_without_the_libraries_that_only_training_needs() -> None:
+    """They take longer to load than everything else together."""
+    script = (
+        "import sys, hermes_apprentice.interfaces.cli.main\n"
+        "print([name for name in ('scipy', 'sklearn', 'datasketch', 'onnx', 'onnxruntime', "
+        "'presidio_analyzer', 'mcp', 'aiohttp', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
