@@ -11,12 +11,13 @@ import asyncio
 import random
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -39,6 +40,8 @@ from hermes_apprentice.pipeline import Pipeline, open_pipeline
 from hermes_apprentice.settings import Settings, UpstreamSettings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.rollouts import list_rollouts
+
+Result = TypeVar("Result")
 
 LIVE_UPSTREAM = UpstreamSettings().base_url
 
@@ -109,6 +112,34 @@ def run_demo(
             shutil.rmtree(root, ignore_errors=True)
 
 
+async def apart(work: Callable[[], Result]) -> Result:
+    """Run ``work`` in a thread that nobody waits for once the demo is stopped.
+
+    A thread of asyncio's own would be joined, so that Ctrl-C had to wait for all the learning.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Result] = loop.create_future()
+
+    def settle(error: BaseException | None, result: Result | None = None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast(Result, result))
+
+    def run() -> None:
+        try:
+            outcome: tuple[BaseException | None, Result | None] = (None, work())
+        except BaseException as error:  # whatever it is, it is raised where it is waited for
+            outcome = (error, None)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, name="demo", daemon=True).start()
+    return await done
+
+
 class _Story:
     def __init__(self, told: Told, place: Place, seed: int, live_base_url: str) -> None:
         self._told = told
@@ -131,7 +162,7 @@ class _Story:
             if place.live and settings.upstream_api_key is None:
                 raise ConfigError("--live-upstream needs OPENROUTER_API_KEY in the environment.")
             with Database(settings.database_path) as database:
-                slugs = await asyncio.to_thread(self._learn, settings, past)
+                slugs = await apart(lambda: self._learn(settings, past))
                 await self._serve(settings, database, upstream, slugs, ramp, held_out)
         finally:
             await upstream.stop()
