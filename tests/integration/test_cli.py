@@ -227,6 +227,17 @@ def test_without_a_terminal_a_question_counts_as_not_answered(
     assert code == 130 and "Stopped." in err
 
 
+def test_an_interrupted_command_says_so_and_exits_with_130(
+    apprentice: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hermes_apprentice.interfaces.cli.console.open_pipeline", interrupted)
+    code, _, err = apprentice("candidates")
+    assert (code, err) == (130, "Stopped.\n")
+
+
 def test_a_home_that_cannot_be_written_is_named(apprentice: Command, settings: Settings) -> None:
     settings.keys_dir.write_text("a file where a folder should be")
     code, _, err = apprentice("keys", "new")

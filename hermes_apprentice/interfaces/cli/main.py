@@ -28,6 +28,9 @@ from hermes_apprentice.interfaces.cli import (
     weights,
 )
 
+_STOPPED = 130
+"""Exit code of what was interrupted, as shells have it."""
+
 _CLICK_ERROR: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
@@ -70,7 +73,10 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     try:
         result = app(args=list(arguments), prog_name="apprentice", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0
+        if code == _STOPPED:  # this is how Typer hands Ctrl-C on
+            typer.echo("Stopped.", err=True)
+        return code
     except typer.Exit as stop:
         return int(stop.exit_code)
     except _CLICK_ERROR as error:
@@ -78,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
         return int(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("Stopped.", err=True)
-        return 130
+        return _STOPPED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
