@@ -33,7 +33,9 @@ def export(shop: Workshop, slug: str, target: Path, *, gguf: bool = False) -> st
         raise UnknownVersionError(f"'{slug}' has no registered version.")
     version = shop.registry.open_version(slug, number)
     if version.manifest.kind is not Kind.GENERATOR:
-        raise ConfigError(f"'{slug}' is a {version.manifest.kind}; only generators have a base")
+        raise ConfigError(
+            f"'{slug}' is {version.manifest.kind.with_article}; only generators have a base"
+        )
     python = find_train_python(shop.settings.trainer.train_python)
     if python is None:
         raise MissingExtraError("exporting a generator", EXTRA)

@@ -61,7 +61,7 @@ def _question(view: Overview, one: Question) -> Markup:
             if one.saved_per_month is not None
             else NO_PRICE
         )
-        rows += [("Would be", f"a {one.kind}"), ("Would save", saved)]
+        rows += [("Would be", one.kind.with_article), ("Would save", saved)]
         rows.append(
             (
                 "Decide",

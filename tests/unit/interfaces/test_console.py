@@ -58,7 +58,7 @@ def test_a_command_starts_without_the_libraries_that_only_training_needs() -> No
     script = (
         "import sys, hermes_apprentice.interfaces.cli.main\n"
         "print([name for name in ('scipy', 'sklearn', 'datasketch', 'onnx', 'onnxruntime', "
-        "'presidio_analyzer', 'mcp', 'aiohttp', 'torch') if name in sys.modules])"
+        "'presidio_analyzer', 'mcp', 'torch') if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
