@@ -23,10 +23,11 @@ from hermes_apprentice.inference.base import Prediction
 from hermes_apprentice.inference.chain import Chain
 from hermes_apprentice.inference.confidence import Calibration, Typicality
 from hermes_apprentice.inference.decoding import SIGNALS
+from hermes_apprentice.inference.elements import element_bag, element_state
 from hermes_apprentice.inference.extractor import Extractor
 from hermes_apprentice.inference.features import word_features, word_states
 from hermes_apprentice.inference.head import SoftmaxHead, bag_of
-from hermes_apprentice.inference.plan import FieldPlan, Source
+from hermes_apprentice.inference.plan import HeadPlan, Source, list_name
 from hermes_apprentice.trainer.calibrating import (
     choose_exemplars,
     cross_calibrated,
@@ -213,28 +214,21 @@ class _Learner:
         self._supervision = lesson.supervision
         self._prepared = prepared
         self._settings = settings
-        self._choices = self._plan.of(Source.CHOICE)
         self._names = [lesson.label_names(track) for track in range(self._plan.tracks)]
 
     def choose_heads(self, folds: Sequence[Fold]) -> dict[str, HeadSettings]:
         chosen = {}
-        for field in self._choices:
-            places = self._with_choice(field, np.arange(len(self._supervision)))
-            position = {int(place): number for number, place in enumerate(places)}
+        for head in self._plan.heads:
+            data = self._data(head, np.arange(len(self._supervision)))
             inner = [
-                Fold(
-                    *(
-                        np.array([position[n] for n in part if n in position], np.intp)
-                        for part in fold
-                    )
-                )
+                Fold(*(np.flatnonzero(np.isin(data.owners, part)) for part in fold))
                 for fold in folds
             ]
-            chosen[field.path], _ = choose_head(
-                self._prepared.embeddings[places],
-                [self._prepared.bags[place] for place in places],
-                self._classes(field, places),
-                _class_count(field),
+            chosen[head.name], _ = choose_head(
+                data.embeddings,
+                data.bags,
+                data.classes,
+                head.classes,
                 [fold for fold in inner if len(fold.learn) and len(fold.predict)],
             )
         return chosen
@@ -266,14 +260,10 @@ class _Learner:
             for track, names in enumerate(self._names)
         )
         heads = {}
-        for field in self._choices:
-            known = self._with_choice(field, places)
-            heads[field.path] = fit_head(
-                prepared.embeddings[known],
-                [prepared.bags[n] for n in known],
-                self._classes(field, known),
-                _class_count(field),
-                settings[field.path],
+        for head in self._plan.heads:
+            data = self._data(head, places)
+            heads[head.name] = fit_head(
+                data.embeddings, data.bags, data.classes, head.classes, settings[head.name]
             )
         return chains, heads
 
@@ -288,15 +278,47 @@ class _Learner:
             **chosen,
         }
 
-    def _with_choice(self, field: FieldPlan, places: NDArray[np.intp]) -> NDArray[np.intp]:
-        return np.array([n for n in places if field.path in self._supervision[n].choices], np.intp)
+    def _data(self, head: HeadPlan, places: NDArray[np.intp]) -> _HeadData:
+        """Return what a decision is learned from: requests, or the elements of their lists."""
+        prepared = self._prepared
+        if head.field.source is Source.CHOICE and list_name(head.field):
+            return _element_data(
+                head.field.path, [(n, self._supervision[n]) for n in places], prepared.states
+            )
+        known = [n for n in places if head.name in self._supervision[n].choices]
+        return _HeadData(
+            np.array(known, np.intp),
+            prepared.embeddings[known],
+            [prepared.bags[n] for n in known],
+            np.array([self._supervision[n].choices[head.name] for n in known], np.intp),
+        )
 
-    def _classes(self, field: FieldPlan, places: NDArray[np.intp]) -> NDArray[np.intp]:
-        return np.array([self._supervision[n].choices[field.path] for n in places], np.intp)
+
+class _HeadData(NamedTuple):
+    owners: NDArray[np.intp]
+    embeddings: FloatArray
+    bags: Sequence[Sequence[str]]
+    classes: NDArray[np.intp]
 
 
-def _class_count(field: FieldPlan) -> int:
-    return len(field.choices) + field.can_be_missing
+def _element_data(
+    path: str, lessons: Sequence[tuple[int, Supervision]], states: Sequence[FloatArray]
+) -> _HeadData:
+    found = [
+        (owner, lesson.words, one)
+        for owner, lesson in lessons
+        for one in lesson.elements.get(path, ())
+    ]
+    if not found:
+        raise TrainingError(
+            f"the elements that {path!r} belongs to could not be found in the requests"
+        )
+    return _HeadData(
+        np.array([owner for owner, _, _ in found], np.intp),
+        np.stack([element_state(states[owner], one.place) for owner, _, one in found]),
+        [element_bag(words, one.place) for _, words, one in found],
+        np.array([one.number for _, _, one in found], np.intp),
+    )
 
 
 def _labels(lesson: Supervision, track: int) -> Sequence[str]:
