@@ -26,8 +26,14 @@ from hermes_apprentice.inference.confidence import (
 )
 from hermes_apprentice.inference.decoding import SIGNALS, Decoded, decode
 from hermes_apprentice.inference.elements import ElementPlace, element_bag, element_state
-from hermes_apprentice.inference.features import reads_all, word_features, word_states
+from hermes_apprentice.inference.features import (
+    neighbourhoods,
+    reads_all,
+    word_features,
+    word_states,
+)
 from hermes_apprentice.inference.head import SoftmaxHead, bag_of, softmax
+from hermes_apprentice.inference.perceptron import Perceptron, log_softmax
 from hermes_apprentice.inference.plan import AnswerPlan, FieldPlan, Source, list_name
 from hermes_apprentice.inference.words import split_words
 
@@ -53,6 +59,12 @@ class Extractor:
 
     typicality: Typicality
     """What the training requests look like."""
+
+    networks: tuple[Perceptron, ...] = ()
+    """One per chain, or none: they read a word's state between those of its neighbours."""
+
+    network_weight: float = 0.0
+    """How much their log-probabilities count beside the chains' scores."""
 
     reads_encodings: bool = field(default=True, init=False)
     """It lives on the embedder's states."""
@@ -95,6 +107,11 @@ class Extractor:
         states = word_states(words, encoding)
         features = word_features(words, request)
         scores = [chain.emissions(features, states) for chain in self.chains]
+        if self.networks:
+            around = neighbourhoods(states)
+            seen = states.any(axis=1)
+            for table, network in zip(scores, self.networks, strict=True):
+                table[seen] += self.network_weight * log_softmax(network.scores(around[seen]))
         if extra is not None:
             scores = [own + more for own, more in zip(scores, extra, strict=True)]
         required = self.plan.required
@@ -122,6 +139,9 @@ class Extractor:
         }
         for place, head in enumerate(self.plan.heads):
             groups[f"head{place}"] = self.heads[head.name].to_arrays()
+        for track, network in enumerate(self.networks):
+            groups[f"network{track}"] = network.to_arrays()
+        groups["mixture"] = {"weight": np.array(self.network_weight)}
         groups["confidence"] = confidence_arrays(self.calibration, self.typicality)
         write_groups(folder / WEIGHTS_FILE, groups)
         (folder / PLAN_FILE).write_text(self.plan.to_json(), encoding="utf-8")
@@ -145,6 +165,16 @@ class Extractor:
         known = {span.path for span in plan.of(Source.SPAN)}
         if any(label[2:] not in known for chain in chains for label in chain.labels[1:]):
             raise ArtefactError()
+        networks = tuple(
+            Perceptron.from_arrays(groups[f"network{track}"])
+            for track in range(plan.tracks)
+            if f"network{track}" in groups
+        )
+        if networks and not _belong_together(networks, chains):
+            raise ArtefactError()
+        weight = _group(groups, "mixture").get("weight")
+        if weight is None or weight.shape != () or not np.isfinite(weight):
+            raise ArtefactError()
         calibration, typicality = read_confidence(_group(groups, "confidence"), SIGNALS + 1)
         return cls(
             plan=plan,
@@ -152,7 +182,17 @@ class Extractor:
             heads=heads,
             calibration=calibration,
             typicality=typicality,
+            networks=networks,
+            network_weight=float(weight),
         )
+
+
+def _belong_together(networks: Sequence[Perceptron], chains: Sequence[Chain]) -> bool:
+    return len(networks) == len(chains) and all(
+        len(network.output_bias) == len(chain.labels)
+        and len(network.hidden) == 3 * len(chain.dense)
+        for network, chain in zip(networks, chains, strict=True)
+    )
 
 
 def read_plan(folder: Path) -> AnswerPlan:

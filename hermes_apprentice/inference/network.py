@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hermes_apprentice.errors import ArtefactError, ModelStoreError
+from hermes_apprentice.inference.perceptron import log_softmax
 from hermes_apprentice.inference.pieces import lay_out, open_tokenizer
 from hermes_apprentice.inference.words import Word
 
@@ -68,11 +69,3 @@ class Network:
             for table, scores in zip(tables, self._session.run(self._outputs, feed), strict=True):
                 table[inside] = log_softmax(scores[0][layout.places[inside, 1]])
         return tables
-
-
-def log_softmax(scores: NDArray[Any]) -> NDArray[np.float64]:
-    """Return log-probabilities over the last axis."""
-    wide = scores.astype(np.float64)
-    wide -= wide.max(axis=-1, keepdims=True)
-    result: NDArray[np.float64] = wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
-    return result

@@ -1,7 +1,8 @@
-"""Train the classifier: a softmax head on the frozen embedding.
+"""Train the classifier: a head on what the frozen embedder says of a request.
 
-What the head reads and its regularisation are chosen by cross-validation; its
-confidence is calibrated on cross-validated predictions.
+Whether the head is linear or has a hidden layer, what it reads and its
+regularisation are chosen by cross-validation; its confidence is calibrated on
+cross-validated predictions.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from hermes_apprentice.domain.dataset import Example
 from hermes_apprentice.domain.evaluation import f1, label_key
 from hermes_apprentice.domain.shape import Shape, ShapeKind
 from hermes_apprentice.domain.training import Method
-from hermes_apprentice.embedding.base import Encoding
+from hermes_apprentice.embedding.base import Encoding, FloatArray
 from hermes_apprentice.errors import TrainingError
 from hermes_apprentice.inference.base import Prediction
 from hermes_apprentice.inference.classifier import (
@@ -25,7 +26,9 @@ from hermes_apprentice.inference.classifier import (
     label_signals,
 )
 from hermes_apprentice.inference.confidence import nearness
-from hermes_apprentice.inference.head import bag_of
+from hermes_apprentice.inference.features import text_inputs
+from hermes_apprentice.inference.head import SoftmaxHead, bag_of
+from hermes_apprentice.inference.perceptron import Perceptron
 from hermes_apprentice.inference.words import split_words
 from hermes_apprentice.trainer.calibrating import (
     choose_exemplars,
@@ -33,8 +36,9 @@ from hermes_apprentice.trainer.calibrating import (
     fit_calibration,
     typicality_of,
 )
-from hermes_apprentice.trainer.folds import make_folds
+from hermes_apprentice.trainer.folds import Fold, make_folds
 from hermes_apprentice.trainer.head_fitting import OPTIONS, choose_head, fit_head
+from hermes_apprentice.trainer.perceptron_fitting import PerceptronSettings, fit_perceptron
 from hermes_apprentice.trainer.trained import Progress, Trained
 
 MIN_PER_LABEL = 2
@@ -51,6 +55,9 @@ _LARGE = 3_000
 
 _MANY_LABELS = 30
 """Labels above which heads over words would be large and slow to choose."""
+
+_SOLVED = 0.995
+"""Accuracy of a linear head beside which no other is tried."""
 
 _DENSE_OPTIONS = tuple(option for option in OPTIONS if not option.bag)
 
@@ -83,7 +90,7 @@ def train_classifier(
         some_groups = [groups[place] for place in some]
         inner = make_folds(some_groups, classes[some].tolist(), 2, seed) or folds
     picked = some if large else np.arange(len(examples))
-    settings, _ = choose_head(
+    settings, accuracy = choose_head(
         embeddings[picked],
         [bags[place] for place in picked],
         classes[picked],
@@ -91,27 +98,46 @@ def train_classifier(
         inner,
         OPTIONS if len(labels) <= _MANY_LABELS else _DENSE_OPTIONS,
     )
+    inputs = np.stack([text_inputs(encoding) for encoding in encodings])
+    deep = 0.0
+    if accuracy < _SOLVED:
+        deep = _network_accuracy(inputs[picked], classes[picked], len(labels), inner, seed)
+    network = deep > accuracy
+
+    def fit(places: NDArray[np.intp]) -> SoftmaxHead | Perceptron:
+        if network:
+            return fit_perceptron(
+                inputs[places], classes[places], len(labels), PerceptronSettings(), seed
+            )
+        return fit_head(
+            embeddings[places],
+            [bags[place] for place in places],
+            classes[places],
+            len(labels),
+            settings,
+        )
 
     given = np.zeros(len(examples), np.int32)
     signals = np.zeros((len(examples), SIGNALS))
     for number, fold in enumerate(folds):
         progress(0.3 + 0.5 * number / len(folds), f"cross-validation {number + 1}/{len(folds)}")
-        learned_bags = [bags[place] for place in fold.learn]
-        head = fit_head(
-            embeddings[fold.learn], learned_bags, classes[fold.learn], len(labels), settings
-        )
+        head = fit(fold.learn)
         kept = fold.learn[
             choose_exemplars(len(fold.learn), seed, classes[fold.learn].astype(np.int32))
         ]
         for place in fold.predict:
-            scores = head.scores(embeddings[place], bags[place])
+            scores = (
+                head.scores(inputs[place]).astype(np.float64)
+                if isinstance(head, Perceptron)
+                else head.scores(embeddings[place], bags[place])
+            )
             given[place] = scores.argmax()
             near = nearness(embeddings[kept[classes[kept] == given[place]]] @ embeddings[place])
             signals[place] = label_signals(scores, near)
 
     progress(0.8, "fitting on all examples")
     right = given == classes
-    head = fit_head(embeddings, bags, classes, len(labels), settings)
+    head = fit(np.arange(len(examples)))
     kept = choose_exemplars(len(examples), seed, classes.astype(np.int32))
     owners = classes[kept].astype(np.int32)
     spread = signals.std(axis=0)
@@ -141,8 +167,29 @@ def train_classifier(
             "agreement": float(right.mean()),
             "f1": f1(shape, texts, [example.answer for example in examples]),
         },
-        recipe={"head": settings.text, "folds": str(len(folds)), "labels": str(len(labels))},
+        recipe={
+            "head": "network on embedding+states" if network else settings.text,
+            "head.linear_accuracy": f"{accuracy:.4f}",
+            "head.network_accuracy": f"{deep:.4f}",
+            "folds": str(len(folds)),
+            "labels": str(len(labels)),
+        },
     )
+
+
+def _network_accuracy(
+    inputs: FloatArray, classes: NDArray[np.intp], count: int, folds: Sequence[Fold], seed: int
+) -> float:
+    """Return the cross-validated accuracy of a head with a hidden layer."""
+    hits = total = 0
+    for fold in folds:
+        network = fit_perceptron(
+            inputs[fold.learn], classes[fold.learn], count, PerceptronSettings(), seed
+        )
+        given = network.scores(inputs[fold.predict]).argmax(axis=1)
+        hits += int((given == classes[fold.predict]).sum())
+        total += len(given)
+    return hits / max(1, total)
 
 
 def _classes(shape: Shape, examples: Sequence[Example]) -> tuple[tuple[str, ...], NDArray[np.intp]]:

@@ -1,5 +1,7 @@
 """Train the extractor that lives on the frozen embedder: a chain per track, a head per choice.
 
+Where cross-validation says so, small networks on the words' states speak beside the chains.
+
 Every figure it reports, and its confidence, come from cross-validation by
 groups of near-duplicates; the model itself is then fitted on everything.
 """
@@ -25,8 +27,9 @@ from hermes_apprentice.inference.confidence import Calibration, Typicality
 from hermes_apprentice.inference.decoding import SIGNALS
 from hermes_apprentice.inference.elements import element_bag, element_state
 from hermes_apprentice.inference.extractor import Extractor
-from hermes_apprentice.inference.features import word_features, word_states
+from hermes_apprentice.inference.features import neighbourhoods, word_features, word_states
 from hermes_apprentice.inference.head import SoftmaxHead, bag_of
+from hermes_apprentice.inference.perceptron import Perceptron
 from hermes_apprentice.inference.plan import HeadPlan, Source, list_name
 from hermes_apprentice.trainer.calibrating import (
     choose_exemplars,
@@ -38,12 +41,20 @@ from hermes_apprentice.trainer.calibrating import (
 from hermes_apprentice.trainer.chain_fitting import ChainSettings, Features, fit_chain
 from hermes_apprentice.trainer.folds import Fold, make_folds
 from hermes_apprentice.trainer.head_fitting import HeadSettings, choose_head, fit_head
+from hermes_apprentice.trainer.perceptron_fitting import PerceptronSettings, fit_perceptron
 from hermes_apprentice.trainer.planning import Lesson, Supervision, plan_answers
 from hermes_apprentice.trainer.trained import Progress, Trained
 
 FLAGS = (SIGNALS - 1, SIGNALS)
 """Signals that warn: a span that could not be read, a request beyond the window."""
 
+NETWORK_WEIGHTS = (0.3, 0.6, 1.0)
+"""How much networks may count beside the chains; 0 is tried as well."""
+
+ENOUGH = 0.99
+"""Agreement of the chains from which on no networks are tried."""
+
+_NETWORK = PerceptronSettings(units=128)
 _FOLDS = 5
 _FOLDS_WHEN_LARGE = 3
 _LARGE = 15_000
@@ -101,15 +112,32 @@ def train_extractor(
     settings = learner.choose_heads(folds)
     fold_models = []
     for number, fold in enumerate(folds):
-        progress(0.1 + 0.7 * number / len(folds), f"cross-validation {number + 1}/{len(folds)}")
+        progress(0.1 + 0.4 * number / len(folds), f"cross-validation {number + 1}/{len(folds)}")
         fold_models.append(learner.model(fold.learn, settings))
     held_out = predict_held_out(shape, examples, encodings, folds, fold_models)
+    weight = 0.0
+    if fold_models[0].chains and held_out.right.mean() < ENOUGH:
+        networks = []
+        for number, fold in enumerate(folds):
+            progress(0.5 + 0.3 * number / len(folds), f"networks {number + 1}/{len(folds)}")
+            networks.append(learner.networks(fold.learn, seed))
+        for tried in NETWORK_WEIGHTS:
+            models = [
+                replace(model, networks=own, network_weight=tried)
+                for model, own in zip(fold_models, networks, strict=True)
+            ]
+            found = predict_held_out(shape, examples, encodings, folds, models)
+            if found.right.sum() > held_out.right.sum():
+                weight, held_out, fold_models = tried, found, models
     progress(0.8, "fitting on all examples")
     groups = [example.group for example in examples]
     kept = choose_exemplars(len(examples), seed)
     typicality = fit_typicality(prepared.embeddings[kept], [groups[place] for place in kept])
+    everything = np.arange(len(examples))
     model = replace(
-        learner.model(np.arange(len(examples)), settings),
+        learner.model(everything, settings),
+        networks=learner.networks(everything, seed) if weight else (),
+        network_weight=weight,
         calibration=fit_calibration(held_out.signals, held_out.right, FLAGS),
         typicality=typicality,
     )
@@ -122,6 +150,7 @@ def train_extractor(
         scores=held_out.scores(shape, examples),
         recipe={
             **learner.recipe(settings),
+            "network.weight": f"{weight:g}",
             "folds": str(len(folds)),
             "rebuilt": f"{lesson.rebuilt:.4f}",
         },
@@ -266,6 +295,23 @@ class _Learner:
                 data.embeddings, data.bags, data.classes, head.classes, settings[head.name]
             )
         return chains, heads
+
+    def networks(self, places: NDArray[np.intp], seed: int) -> tuple[Perceptron, ...]:
+        """Return a network per chain, fitted on some examples."""
+        prepared = self._prepared
+        placed = [n for n in places if self._supervision[n].labels is not None]
+        inputs = np.concatenate([neighbourhoods(prepared.states[n]) for n in placed])
+        seen = np.concatenate([prepared.states[n].any(axis=1) for n in placed])
+        seen = seen if seen.any() else ~seen  # no embedder read any of them: nothing to tell
+        found = []
+        for track, names in enumerate(self._names):
+            number = {name: place for place, name in enumerate(names)}
+            classes = np.array(
+                [number[label] for n in placed for label in _labels(self._supervision[n], track)],
+                np.intp,
+            )
+            found.append(fit_perceptron(inputs[seen], classes[seen], len(names), _NETWORK, seed))
+        return tuple(found)
 
     def recipe(self, settings: dict[str, HeadSettings]) -> dict[str, str]:
         used = self._settings
