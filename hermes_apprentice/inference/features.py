@@ -85,14 +85,14 @@ def word_states(words: Sequence[Word], encoding: Encoding) -> FloatArray:
 
 
 def text_inputs(encoding: Encoding) -> FloatArray:
-    """Return what a network reads of a whole text: its embedding and its states' maxima.
+    """Return what a network reads of a whole text: its embedding and the mean of its states.
 
-    Shape ``(dimension + state_dimension,)``. The maxima tell single words that the embedding,
-    which is a mean, has evened out.
+    Shape ``(dimension + state_dimension,)``. The states are of several layers, so that they tell
+    words that the embedding has already given up for their meaning.
     """
     states = encoding.states
-    peaks = states.max(axis=0) if len(states) else np.zeros(states.shape[1], np.float32)
-    result: FloatArray = np.concatenate([encoding.embedding, peaks]).astype(np.float32)
+    mean = states.mean(axis=0) if len(states) else np.zeros(states.shape[1], np.float32)
+    result: FloatArray = np.concatenate([encoding.embedding, mean]).astype(np.float32)
     return result
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from hermes_apprentice.domain.dataset import Example
 from hermes_apprentice.domain.shape import Kind, Shape
 from hermes_apprentice.domain.training import Method
@@ -104,4 +106,12 @@ def _encode(embedder: Embedder, examples: Sequence[Example], progress: Progress)
         progress(start / len(examples), "reading the requests")
         part = examples[start : start + _ENCODED_AT_ONCE]
         encodings += embedder.encode([example.request for example in part])
+    if not all(
+        np.isfinite(encoding.embedding).all() and np.isfinite(encoding.states).all()
+        for encoding in encodings
+    ):
+        raise TrainingError(
+            "the embedder gives numbers that are not finite; remove it from the model store, so "
+            "that it is fetched again"
+        )
     return encodings

@@ -252,6 +252,36 @@ def test_a_job_that_cannot_be_done_says_why(job: Callable[..., TrainingJob]) -> 
         run_training(job(rows, Kind.CLASSIFIER), lambda share, doing: None, DEADLINE)
 
 
+def test_a_full_disk_is_named_and_leaves_nothing_behind(job: Callable[..., TrainingJob]) -> None:
+    task = job(orders(60, 1), Kind.EXTRACTOR)
+    Path(task.output_dir).mkdir()
+    request = Path(task.output_dir).parent / "request.json"
+    from hermes_apprentice.trainer.worker import JOB
+
+    request.write_bytes(JOB.dump_json(task))
+    script = (
+        "import resource, sys; from pathlib import Path\n"
+        "from hermes_apprentice.errors import TrainingError\n"
+        "from hermes_apprentice.trainer.worker import JOB\n"
+        "from hermes_apprentice.trainer.jobs import run_training\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "job = JOB.validate_json(Path(sys.argv[1]).read_bytes())\n"
+        "try:\n"
+        "    run_training(job, lambda share, doing: None, 100)\n"
+        "except TrainingError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(request)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    assert "no room" in done.stdout, done.stderr
+    assert left_behind(task) == {"job.json", "training.log"}
+
+
 def test_fine_tuning_without_its_environment_names_the_extra(
     job: Callable[..., TrainingJob],
 ) -> None:

@@ -9,7 +9,7 @@ from hermes_apprentice.errors import TrainingError
 from hermes_apprentice.trainer import perceptron_fitting
 from hermes_apprentice.trainer.perceptron_fitting import PerceptronSettings, fit_perceptron
 
-SETTINGS = PerceptronSettings(units=32, least_steps=300)
+SETTINGS = PerceptronSettings(units=32, dropout=0.0, least_steps=1_200)
 
 
 def rings(seed: int, count: int = 300) -> tuple[FloatArray, NDArray[np.intp]]:

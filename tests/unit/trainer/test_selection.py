@@ -1,12 +1,15 @@
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from hermes_apprentice.domain.dataset import Example
 from hermes_apprentice.domain.shape import Kind, Shape
 from hermes_apprentice.domain.shape_inference import infer_shape
 from hermes_apprentice.domain.training import Method
+from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.errors import MissingExtraError, TrainingError
 from hermes_apprentice.inference.base import Prediction
 from hermes_apprentice.testing import FakeEmbedder
@@ -119,6 +122,44 @@ def test_empty_requests_do_not_stop_training(
     answer = json.loads(bookings[0][1]) | {"guest": None, "late": False}
     rows = [*bookings, ("", json.dumps(answer, indent=1))]
     assert len(run(make_examples, rows, Kind.EXTRACTOR).held_out) == len(rows)
+
+
+class SickEmbedder(FakeEmbedder):
+    """Gives one number that is none."""
+
+    def encode(self, texts: Sequence[str]) -> list[Encoding]:
+        """Spoil the first embedding."""
+        first, *others = super().encode(texts)
+        return [replace(first, embedding=first.embedding * np.float32("nan")), *others]
+
+
+@pytest.mark.parametrize("kind", [Kind.CLASSIFIER, Kind.EXTRACTOR])
+def test_an_embedder_that_gives_no_numbers_is_named(
+    make_examples: Make,
+    tickets: list[tuple[str, str]],
+    bookings: list[tuple[str, str]],
+    kind: Kind,
+) -> None:
+    rows = tickets if kind is Kind.CLASSIFIER else bookings
+    with pytest.raises(TrainingError, match="not finite"):
+        train(
+            kind,
+            Method.AUTO,
+            shape_of(rows),
+            make_examples(rows),
+            SickEmbedder(),
+            7,
+            lambda share, doing: None,
+        )
+
+
+def test_answers_that_contradict_each_other_get_no_confidence(make_examples: Make) -> None:
+    rows = [
+        (f"remark {number // 2}", "praise" if number % 2 else "complaint") for number in range(60)
+    ]
+    trained = run(make_examples, rows, Kind.CLASSIFIER)
+    assert trained.scores["agreement"] <= 0.7
+    assert max(one.confidence for one in trained.held_out) < 0.9
 
 
 def test_progress_never_goes_back(make_examples: Make, bookings: list[tuple[str, str]]) -> None:
