@@ -70,12 +70,12 @@ class Classifier:
         if encodings is None:
             raise ArtefactError("this classifier needs the embedder's encodings")
         return [
-            self._predict(request, encoding)
+            self.judge(self.scores(request, encoding), encoding)
             for request, encoding in zip(requests, encodings, strict=True)
         ]
 
-    def _predict(self, request: str, encoding: Encoding) -> Prediction:
-        scores = self._scores(request, encoding)
+    def judge(self, scores: NDArray[np.float64], encoding: Encoding) -> Prediction:
+        """Return the label with the best score, and how sure that is."""
         picked = int(scores.argmax())
         near = nearness(self.typicality.exemplars[self.owners == picked] @ encoding.embedding)
         signals = label_signals(scores, near)
@@ -83,7 +83,8 @@ class Classifier:
         confidence = self.calibration.probability(signals) * typical
         return Prediction(self.labels[picked], confidence)
 
-    def _scores(self, request: str, encoding: Encoding) -> NDArray[np.float64]:
+    def scores(self, request: str, encoding: Encoding) -> NDArray[np.float64]:
+        """Return the score of every label, shape ``(labels,)``."""
         if isinstance(self.head, Perceptron):
             return self.head.scores(text_inputs(encoding)).astype(np.float64)
         bag = bag_of(split_words(request)) if self.head.vocabulary else []

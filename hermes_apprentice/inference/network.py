@@ -53,6 +53,17 @@ class Network:
         """How many labels each track has."""
         return tuple(self._widths)
 
+    def text_log_probabilities(self, request: str) -> NDArray[np.float64]:
+        """Return the log-probability of every label of the whole text, shape ``(labels,)``.
+
+        The first window decides; the scores of its pieces are averaged.
+        """
+        window = lay_out(self._tokenizer, request, ()).windows[0]
+        row = np.array([window], np.int64)
+        feed = {"input_ids": row, "attention_mask": np.ones_like(row)}
+        (scores,) = self._session.run(self._outputs[:1], feed)
+        return log_softmax(scores[0].mean(axis=0))
+
     def log_probabilities(self, request: str, words: Sequence[Word]) -> list[NDArray[np.float64]]:
         """Return per track the log-probability of every label, shape ``(words, labels)``.
 

@@ -7,7 +7,9 @@ cross-validated predictions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ from hermes_apprentice.inference.classifier import (
     familiarity,
     label_signals,
 )
-from hermes_apprentice.inference.confidence import nearness
+from hermes_apprentice.inference.confidence import Calibration, Typicality, nearness
 from hermes_apprentice.inference.features import text_inputs
 from hermes_apprentice.inference.head import SoftmaxHead, bag_of
 from hermes_apprentice.inference.perceptron import Perceptron
@@ -62,13 +64,42 @@ _SOLVED = 0.995
 _DENSE_OPTIONS = tuple(option for option in OPTIONS if not option.bag)
 
 
+class ClassifierFit(NamedTuple):
+    """A trained classifier and what it was judged with."""
+
+    model: Classifier
+    """Fitted on everything."""
+
+    classes: NDArray[np.intp]
+    """Number of every example's label."""
+
+    folds: Sequence[Fold]
+    """The folds of the cross-validation."""
+
+    exemplars: Sequence[NDArray[np.intp]]
+    """Positions of the exemplars of each fold."""
+
+    scores: NDArray[np.float64]
+    """Held-out scores of all labels, shape ``(examples, labels)``."""
+
+
+class JudgedClassifier(NamedTuple):
+    """A trained classifier and what cross-validation said about it."""
+
+    fit: ClassifierFit
+    """The classifier."""
+
+    trained: Trained
+    """For the worker."""
+
+
 def train_classifier(
     shape: Shape,
     examples: Sequence[Example],
     encodings: Sequence[Encoding],
     seed: int,
     progress: Progress,
-) -> Trained:
+) -> JudgedClassifier:
     """Train on all ``examples``.
 
     Raises:
@@ -117,47 +148,88 @@ def train_classifier(
             settings,
         )
 
-    given = np.zeros(len(examples), np.int32)
-    signals = np.zeros((len(examples), SIGNALS))
+    held_out = np.zeros((len(examples), len(labels)))
+    exemplars = []
     for number, fold in enumerate(folds):
         progress(0.3 + 0.5 * number / len(folds), f"cross-validation {number + 1}/{len(folds)}")
         head = fit(fold.learn)
-        kept = fold.learn[
-            choose_exemplars(len(fold.learn), seed, classes[fold.learn].astype(np.int32))
-        ]
+        exemplars.append(
+            fold.learn[
+                choose_exemplars(len(fold.learn), seed, classes[fold.learn].astype(np.int32))
+            ]
+        )
         for place in fold.predict:
-            scores = (
-                head.scores(inputs[place]).astype(np.float64)
+            held_out[place] = (
+                head.scores(inputs[place])
                 if isinstance(head, Perceptron)
                 else head.scores(embeddings[place], bags[place])
             )
-            given[place] = scores.argmax()
-            near = nearness(embeddings[kept[classes[kept] == given[place]]] @ embeddings[place])
-            signals[place] = label_signals(scores, near)
 
     progress(0.8, "fitting on all examples")
-    right = given == classes
-    head = fit(np.arange(len(examples)))
     kept = choose_exemplars(len(examples), seed, classes.astype(np.int32))
-    owners = classes[kept].astype(np.int32)
+    model = Classifier(
+        labels=labels,
+        head=fit(np.arange(len(examples))),
+        owners=classes[kept].astype(np.int32),
+        calibration=Calibration(weights=np.zeros(SIGNALS), bias=0.0),
+        typicality=Typicality(exemplars=embeddings[kept], usual=1.0, foreign=0.0),
+    )
+    recipe = {
+        "head": "network on embedding+states" if network else settings.text,
+        "head.linear_accuracy": f"{accuracy:.4f}",
+        "head.network_accuracy": f"{deep:.4f}",
+        "folds": str(len(folds)),
+        "labels": str(len(labels)),
+    }
+    bare = ClassifierFit(model, classes, folds, exemplars, held_out)
+    return judged(bare, shape, examples, embeddings, held_out, Method.HEAD, recipe)
+
+
+def judged(
+    fit: ClassifierFit,
+    shape: Shape,
+    examples: Sequence[Example],
+    embeddings: FloatArray,
+    scores: NDArray[np.float64],
+    method: Method,
+    recipe: Mapping[str, str],
+) -> JudgedClassifier:
+    """Return a classifier with a confidence that follows from its held-out scores.
+
+    Args:
+        fit: The classifier; its confidence means nothing yet.
+        shape: The shape of the answers.
+        examples: All examples.
+        embeddings: Theirs, shape ``(examples, dimension)``.
+        scores: Held-out scores of all labels.
+        method: How they came about.
+        recipe: Settings, by name.
+    """
+    classes, labels = fit.classes, fit.model.labels
+    given = scores.argmax(axis=1)
+    signals = np.zeros((len(examples), SIGNALS))
+    for fold, kept in zip(fit.folds, fit.exemplars, strict=True):
+        for place in fold.predict:
+            same = kept[classes[kept] == given[place]]
+            near = nearness(embeddings[same] @ embeddings[place])
+            signals[place] = label_signals(scores[place], near)
+    right = given == classes
     spread = signals.std(axis=0)
     score_weight = float(spread[2] / spread[1]) if spread[1] > 0 else 0.0
     familiar = np.array([familiarity(row, score_weight) for row in signals])
-    typicality = typicality_of(embeddings[kept], familiar, _ODD_SHARE)
-    model = Classifier(
-        labels=labels,
-        head=head,
-        owners=owners,
+    typicality = typicality_of(fit.model.typicality.exemplars, familiar, _ODD_SHARE)
+    typical = np.array([typicality.from_similarity(value) for value in familiar])
+    confidences = cross_calibrated(signals, right, fit.folds) * typical
+    texts = [labels[number] for number in given]
+    model = replace(
+        fit.model,
         calibration=fit_calibration(signals, right),
         typicality=typicality,
         score_weight=score_weight,
     )
-    typical = np.array([typicality.from_similarity(value) for value in familiar])
-    confidences = cross_calibrated(signals, right, folds) * typical
-    texts = [labels[number] for number in given]
-    return Trained(
+    trained = Trained(
         model=model,
-        method=Method.HEAD,
+        method=method,
         held_out=[
             Prediction(text, float(confidence))
             for text, confidence in zip(texts, confidences, strict=True)
@@ -167,14 +239,9 @@ def train_classifier(
             "agreement": float(right.mean()),
             "f1": f1(shape, texts, [example.answer for example in examples]),
         },
-        recipe={
-            "head": "network on embedding+states" if network else settings.text,
-            "head.linear_accuracy": f"{accuracy:.4f}",
-            "head.network_accuracy": f"{deep:.4f}",
-            "folds": str(len(folds)),
-            "labels": str(len(labels)),
-        },
+        recipe=dict(recipe),
     )
+    return JudgedClassifier(fit._replace(model=model, scores=scores), trained)
 
 
 def _network_accuracy(

@@ -18,6 +18,7 @@ from hermes_apprentice.errors import MissingExtraError, TrainingError
 from hermes_apprentice.trainer.classifier import train_classifier
 from hermes_apprentice.trainer.extractor import train_extractor
 from hermes_apprentice.trainer.finetuning import Finetuner
+from hermes_apprentice.trainer.finetuning_labels import finetune_classifier
 from hermes_apprentice.trainer.trained import Progress, Trained, part_of
 
 MIN_EXAMPLES = 10
@@ -41,7 +42,7 @@ def train(
 ) -> Trained:
     """Train one specialist of a kind that runs in the sidecar.
 
-    With ``Method.AUTO`` an extractor is also given a fine-tuned encoder where
+    With ``Method.AUTO`` a classifier or an extractor is also given a fine-tuned encoder where
     ``finetune`` can make one and there is something left to gain; see `better`.
 
     Raises:
@@ -49,10 +50,7 @@ def train(
     """
     check_enough(examples)
     if kind is Kind.CLASSIFIER:
-        if method not in (Method.AUTO, Method.HEAD):
-            raise TrainingError(f"a classifier is not trained by {method.value!r}")
-        encodings = _encode(embedder, examples, part_of(progress, 0.0, 0.4))
-        return train_classifier(shape, examples, encodings, seed, part_of(progress, 0.4, 1.0))
+        return _train_classifier(method, shape, examples, embedder, seed, progress, finetune)
     if method is Method.HEAD:
         raise TrainingError("an extractor is not trained by 'head'")
     if method is Method.FINETUNED and finetune is None:
@@ -80,6 +78,35 @@ def check_enough(examples: Sequence[Example]) -> None:
         raise TrainingError(
             f"{len(examples)} examples to learn from are too few; {MIN_EXAMPLES} is the least"
         )
+
+
+def _train_classifier(
+    method: Method,
+    shape: Shape,
+    examples: Sequence[Example],
+    embedder: Embedder,
+    seed: int,
+    progress: Progress,
+    finetune: Finetuner | None,
+) -> Trained:
+    if method not in (Method.AUTO, Method.HEAD, Method.FINETUNED):
+        raise TrainingError(f"a classifier is not trained by {method.value!r}")
+    insist = method is Method.FINETUNED
+    if insist and finetune is None:
+        raise MissingExtraError("fine-tuning an encoder", "train")
+    heavier = None if method is Method.HEAD else finetune
+    end = 0.3 if heavier else 1.0
+    encodings = _encode(embedder, examples, part_of(progress, 0.0, 0.4 * end))
+    light = train_classifier(shape, examples, encodings, seed, part_of(progress, 0.4 * end, end))
+    enough = not insist and light.trained.scores["agreement"] >= ENOUGH
+    if heavier is None or enough:
+        return light.trained
+    heavy = finetune_classifier(
+        heavier, light, shape, examples, encodings, seed, part_of(progress, end, 1.0), insist=insist
+    )
+    if heavy is None:
+        return light.trained
+    return heavy if insist else better(light.trained, heavy)
 
 
 def better(light: Trained, heavy: Trained) -> Trained:

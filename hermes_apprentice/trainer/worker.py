@@ -56,7 +56,7 @@ def run(job: TrainingJob) -> TrainingResult:
     store = ModelStore(Path(job.models_dir))
     embedder = open_embedder(store, job.embedder or None, threads=_THREADS)
     finetune = None
-    if job.kind is Kind.EXTRACTOR and job.method in (Method.AUTO, Method.FINETUNED):
+    if job.kind is not Kind.GENERATOR and job.method in (Method.AUTO, Method.FINETUNED):
         finetune = finetuner(job, store, embedder.name)
     if job.kind is Kind.GENERATOR:
         check_enough(data.examples)

@@ -22,7 +22,7 @@ from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.shape_inference import infer_shape
 from hermes_apprentice.domain.training import Method, TrainingJob
 from hermes_apprentice.embedding.base import Embedder
-from hermes_apprentice.errors import MissingExtraError, TrainingError
+from hermes_apprentice.errors import ArtefactError, MissingExtraError, TrainingError
 from hermes_apprentice.inference.artefact import load_model
 from hermes_apprentice.trainer.environment import find_train_python
 from hermes_apprentice.trainer.examples import read_training_data, write_dataset
@@ -344,3 +344,30 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.train_env
+@pytest.mark.slow
+def test_a_classifier_with_a_fine_tuned_encoder_is_served_without_torch(
+    job: Callable[..., TrainingJob], embedder: Embedder
+) -> None:
+    python = find_train_python("")
+    if python is None:
+        pytest.skip("there is no training environment; `make env` makes it")
+    task = job(moods(40, 1), Kind.CLASSIFIER, method=Method.FINETUNED, train_python=python)
+    result = run_training(task, lambda share, doing: None, 280)
+    assert result.method is Method.FINETUNED
+    assert dict(result.recipe)["finetuned.precision"].startswith(("int8", "float32"))
+    model = load_model(Path(task.output_dir) / "artefact", embedder)
+    fresh = moods(40, 2)
+    answers = model.predict(
+        [text for text, _ in fresh], embedder.encode([text for text, _ in fresh])
+    )
+    right = [given.text == wanted for given, (_, wanted) in zip(answers, fresh, strict=True)]
+    assert sum(right) >= 0.9 * len(right)
+    assert "torch" not in sys.modules
+    (unknown,) = model.predict(["zxq 17 vvk"], embedder.encode(["zxq 17 vvk"]))
+    assert unknown.confidence < min(one.confidence for one in answers)
+    (Path(task.output_dir) / "artefact" / "mix.json").write_text("{}")
+    with pytest.raises(ArtefactError):
+        load_model(Path(task.output_dir) / "artefact", embedder)

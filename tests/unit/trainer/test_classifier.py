@@ -19,7 +19,7 @@ def train(make: Make, rows: Sequence[tuple[str, str]], shape: Shape | None = Non
     examples = make(rows)
     found = shape or infer_shape([text for text, _ in rows], [answer for _, answer in rows])
     encodings = FakeEmbedder().encode([example.request for example in examples])
-    return train_classifier(found, examples, encodings, 7, lambda share, doing: None)
+    return train_classifier(found, examples, encodings, 7, lambda share, doing: None).trained
 
 
 def labels(*names: str) -> Shape:

@@ -77,11 +77,16 @@ def test_labels_are_learned_by_a_head(make_examples: Make, tickets: list[tuple[s
     assert run(make_examples, tickets, Kind.CLASSIFIER).method is Method.HEAD
 
 
+@pytest.mark.parametrize("kind", [Kind.CLASSIFIER, Kind.EXTRACTOR])
 def test_fine_tuning_without_its_environment_names_the_extra(
-    make_examples: Make, bookings: list[tuple[str, str]]
+    make_examples: Make,
+    tickets: list[tuple[str, str]],
+    bookings: list[tuple[str, str]],
+    kind: Kind,
 ) -> None:
+    rows = tickets if kind is Kind.CLASSIFIER else bookings
     with pytest.raises(MissingExtraError, match=r"hermes-apprentice\[train\]"):
-        run(make_examples, bookings, Kind.EXTRACTOR, Method.FINETUNED)
+        run(make_examples, rows, kind, Method.FINETUNED)
 
 
 @pytest.mark.parametrize("count", [0, 1, 9])
@@ -106,7 +111,7 @@ def test_too_few_examples_are_refused(
         (Kind.GENERATOR, Method.AUTO),
         (Kind.CLASSIFIER, Method.CRF),
         (Kind.EXTRACTOR, Method.HEAD),
-        (Kind.CLASSIFIER, Method.FINETUNED),
+        (Kind.CLASSIFIER, Method.LORA),
     ],
 )
 def test_a_way_that_does_not_fit_the_kind_is_refused(
