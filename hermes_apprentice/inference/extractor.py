@@ -141,7 +141,8 @@ class Extractor:
             groups[f"head{place}"] = self.heads[head.name].to_arrays()
         for track, network in enumerate(self.networks):
             groups[f"network{track}"] = network.to_arrays()
-        groups["mixture"] = {"weight": np.array(self.network_weight)}
+        if self.networks:
+            groups["mixture"] = {"weight": np.array(self.network_weight)}
         groups["confidence"] = confidence_arrays(self.calibration, self.typicality)
         write_groups(folder / WEIGHTS_FILE, groups)
         (folder / PLAN_FILE).write_text(self.plan.to_json(), encoding="utf-8")
@@ -172,8 +173,10 @@ class Extractor:
         )
         if networks and not _belong_together(networks, chains):
             raise ArtefactError()
-        weight = _group(groups, "mixture").get("weight")
-        if weight is None or weight.shape != () or not np.isfinite(weight):
+        weight = np.array(0.0)
+        if networks:
+            weight = _group(groups, "mixture").get("weight", np.array(np.nan))
+        if weight.shape != () or not np.isfinite(weight):
             raise ArtefactError()
         calibration, typicality = read_confidence(_group(groups, "confidence"), SIGNALS + 1)
         return cls(
