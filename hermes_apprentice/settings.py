@@ -99,6 +99,9 @@ class GateSettings(_Section):
     """Share of a parent's requests that a merged specialist may at most leave unanswered more
     than it; half of that it may answer wrongly more."""
 
+    timeout_seconds: float = Field(default=1_800, gt=0)
+    """Longest time the gate may take; its process is ended after that."""
+
 
 class MatcherSettings(_Section):
     """When a request counts as one of a pattern's."""

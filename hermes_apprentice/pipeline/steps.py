@@ -25,22 +25,15 @@ from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Envelope, Manifest, Specialist, Stage, Step
 from hermes_apprentice.domain.training import TrainingResult
 from hermes_apprentice.errors import NotEnoughExamplesError, RegistryError
+from hermes_apprentice.pipeline.gate_worker import VERDICT, VERDICT_FILE
+from hermes_apprentice.pipeline.judging import judge
 from hermes_apprentice.pipeline.merging import merge_of
-from hermes_apprentice.pipeline.past import RUN, contender, dataset_of, lessons
+from hermes_apprentice.pipeline.past import RUN, dataset_of, lessons
 from hermes_apprentice.pipeline.training import output_dir, train
 from hermes_apprentice.pipeline.workshop import Workshop
-from hermes_apprentice.serving.cpu import open_artefact
-from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.storage.patterns import PatternStore
-from hermes_apprentice.validator.gate import Check
-from hermes_apprentice.validator.regression import Contender, regress, with_checks
-from hermes_apprentice.validator.report import write_report
-from hermes_apprentice.validator.risk_coverage import Curve, as_svg, risk_coverage
-from hermes_apprentice.validator.validation import examine
 
-_VERDICT = TypeAdapter(Verdict)
 _RESULT = TypeAdapter(TrainingResult)
-_CURVE = TypeAdapter(Curve)
 
 _LENGTH_MARGIN = 1.25
 """How far beyond the lengths seen in training a request may be."""
@@ -118,35 +111,8 @@ def _train(shop: Workshop, specialist: Specialist) -> Outcomes:
 
 
 def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
-    folder = shop.run_dir(specialist.run_id)
-    output = output_dir(folder, specialist.kind)
-    dataset = read_dataset(folder / "dataset")
-    artefact = output / "artefact"
-    with open_artefact(artefact, dataset, shop.embedder, shop.redactor) as runtime:
-        verdict, rows = examine(
-            dataset,
-            runtime.answer_many,
-            output / "out_of_fold.jsonl",
-            shop.settings.gate,
-            size_bytes=sum(file.stat().st_size for file in artefact.rglob("*")),
-            seed=shop.settings.trainer.seed,
-            embed=shop.embedder.embed,
-        )
-        merge = merge_of(shop, specialist)
-        if merge is not None:
-            new = Contender(
-                name=specialist.slug,
-                dataset=dataset,
-                answer_many=runtime.answer_many,
-                out_of_fold=output / "out_of_fold.jsonl",
-                threshold=verdict.threshold,
-            )
-            verdict = with_checks(verdict, _against_parents(shop, new, merge))
-    write_atomically(output / "verdict.json", _VERDICT.dump_json(verdict, indent=1))
-    curve = risk_coverage(rows, verdict.threshold)
-    write_atomically(output / "risk_coverage.json", _CURVE.dump_json(curve, indent=1))
-    write_atomically(output / "risk_coverage.svg", as_svg(curve, specialist.slug).encode())
-    write_report(output / "verdict.md", specialist.slug, specialist.kind, dataset, verdict, rows)
+    merge = merge_of(shop, specialist)
+    verdict = judge(shop, specialist, merge)
     if verdict.outcome is Outcome.PASSED:
         return _to(specialist, Step.VALIDATED, verdict.reasons[0])
     step = Step.REJECTED if verdict.outcome is Outcome.REJECTED else Step.WAITING
@@ -157,15 +123,6 @@ def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
         specialist.version,
         _verdict_in_words(specialist, merge, verdict),
     )
-
-
-def _against_parents(shop: Workshop, new: Contender, merge: Merge) -> list[Check]:
-    """Let a merged specialist answer what each parent was tested on."""
-    checks = []
-    for parent in (merge.left, merge.right):
-        with contender(shop, parent.slug, parent.version) as old:
-            checks += regress(new, old, shop.settings.gate)
-    return checks
 
 
 def _verdict_in_words(specialist: Specialist, merge: Merge | None, verdict: Verdict) -> str:
@@ -185,7 +142,7 @@ def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
     folder = shop.run_dir(specialist.run_id)
     output = output_dir(folder, specialist.kind)
     dataset = read_dataset(folder / "dataset")
-    verdict = _VERDICT.validate_json((output / "verdict.json").read_bytes())
+    verdict = VERDICT.validate_json((output / VERDICT_FILE).read_bytes())
     result = _RESULT.validate_json((output / "result.json").read_bytes())
     with shop.database.transaction() as connection:
         pattern = PatternStore(connection).pattern(specialist.pattern_id)
