@@ -16,6 +16,7 @@ from hermes_apprentice.domain.pattern import Pattern
 from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Specialist, Stage, Step
 from hermes_apprentice.errors import ReplyError
+from hermes_apprentice.pipeline.past import is_imported
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.storage.merges import find_merge, list_merges
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
@@ -48,6 +49,12 @@ def look(shop: Workshop, left: str, right: str, asked_by: str) -> Merge:
         merge_id = _handle(connection, digits, (left, right))
         known = find_merge(connection, merge_id)
         _, taken = store.names()
+    for servant in pair:
+        if is_imported(shop.registry.open_version(servant.slug, servant.version or 0).manifest):
+            raise ReplyError(
+                f"'{servant.slug}' came from another machine, and its test stayed there, so "
+                "nothing can be proven to be no worse; train it again here first."
+            )
     if owners[0] != owners[1]:
         raise ReplyError(
             f"'{left}' belongs to {owners[0]} and '{right}' to {owners[1]}; what one tenant's "

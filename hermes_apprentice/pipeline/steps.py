@@ -28,7 +28,7 @@ from hermes_apprentice.errors import NotEnoughExamplesError, RegistryError
 from hermes_apprentice.pipeline.gate_worker import VERDICT, VERDICT_FILE
 from hermes_apprentice.pipeline.judging import judge
 from hermes_apprentice.pipeline.merging import merge_of
-from hermes_apprentice.pipeline.past import RUN, dataset_of, lessons
+from hermes_apprentice.pipeline.past import RUN, lessons, tested
 from hermes_apprentice.pipeline.training import output_dir, train
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.storage.patterns import PatternStore
@@ -78,10 +78,10 @@ def _build(shop: Workshop, specialist: Specialist) -> Outcomes:
     if merge is not None:
         parents = (merge.left, merge.right)
         exchanges = lessons(shop, *(one.pattern.pattern_id for one in parents))
-        earlier = [_tested(shop, one.slug, one.version) for one in parents]
+        earlier = [old for one in parents for old in tested(shop, one.slug, one.version)]
     else:
         exchanges = lessons(shop, specialist.pattern_id)
-        earlier = [_tested(shop, specialist.slug, specialist.version)] if specialist.version else []
+        earlier = tested(shop, specialist.slug, specialist.version) if specialist.version else []
     try:
         dataset = build_dataset(
             exchanges,
@@ -131,11 +131,6 @@ def _verdict_in_words(specialist: Specialist, merge: Merge | None, verdict: Verd
     if specialist.version is not None:
         return changes.retraining_verdict(specialist.slug, specialist.version, verdict)
     return messages.verdict_message(specialist.slug, verdict)
-
-
-def _tested(shop: Workshop, slug: str, version: int) -> Dataset:
-    """Return the dataset of a registered version, whose test split stays a test."""
-    return dataset_of(shop, shop.registry.open_version(slug, version).manifest)
 
 
 def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
