@@ -34,7 +34,7 @@ from hermes_apprentice.storage.lease import lease
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 from hermes_apprentice.storage.rollouts import save_rollout
 from hermes_apprentice.storage.specialists import find_specialist, list_specialists, save_specialist
-from hermes_apprentice.storage.transfers import remember_number, save_imported
+from hermes_apprentice.storage.transfers import highest_number, remember_number, save_imported
 
 _PATTERN_ID = re.compile(r"pt-[0-9a-f]{12}")
 _MOVING = (Step.APPROVED, Step.DATASET_BUILT, Step.TRAINED, Step.VALIDATED)
@@ -92,11 +92,13 @@ def import_specialist(shop: Workshop, path: Path, name: str | None = None) -> Im
             return Imported(told[0], manifest.version, *told[1:], again=True)
         with shop.database.transaction() as connection:
             known = _require_free(connection, slug, manifest)
+            above = highest_number(connection, slug)
         version = _earlier(shop, slug, bundle)
         if version is not None and known is not None and (known.version or 0) >= version:
             return Imported(told[0], version, *told[1:], again=True)
         if version is None:
-            version = shop.registry.publish(bundle.folder, _draft(shop, slug, bundle)).version
+            draft = _draft(shop, slug, bundle)
+            version = shop.registry.publish(bundle.folder, draft, above).version
         shop.registry.set_alias(slug, version)
         with shop.database.transaction() as connection:
             _store(connection, shop, slug, version, bundle, content)

@@ -31,7 +31,12 @@ from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.merges import merge_into
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.storage.specialists import list_specialists
-from hermes_apprentice.storage.transfers import imported_vectors
+from hermes_apprentice.storage.transfers import (
+    MATCHER,
+    highest_number,
+    imported_vectors,
+    remember_number,
+)
 
 GROWTH = 1.2
 """The matcher is fitted anew when there are this many times more requests than last time."""
@@ -95,9 +100,11 @@ def _verified(shop: Workshop, registered: list[Specialist]) -> list[Manifest]:
 
 def _present(shop: Workshop) -> dict[str, Any]:
     try:
-        return dict(shop.registry.open_matcher().details)
+        with shop.database.transaction() as connection:
+            least = highest_number(connection, MATCHER)
+        return dict(shop.registry.open_matcher(least).details)
     except ApprenticeError:
-        return {}  # none yet, or a damaged one: a new one replaces it
+        return {}  # none yet, a damaged one or one that was put back: a new one replaces it
 
 
 def changed(old: dict[str, Any], new: dict[str, Any]) -> bool:
@@ -133,6 +140,7 @@ def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any])
         patterns = PatternStore(connection)
         members = {one.slug: known & set(patterns.members(one.pattern_id)) for one in manifests}
         imported = imported_vectors(connection, _key(shop))
+        above = highest_number(connection, MATCHER)
     # A pattern whose sessions were all deleted in Hermes has nothing left to be matched by.
     manifests = [one for one in manifests if members[one.slug] or one.pattern_id in imported]
     if not manifests:
@@ -173,7 +181,7 @@ def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any])
     if words is not None:
         files[FILTER_FILE] = words.to_bytes()
         details = {**details, "words": words.evidence._asdict()}
-    shop.registry.publish_matcher(
+    number = shop.registry.publish_matcher(
         files,
         {
             **details,
@@ -182,7 +190,10 @@ def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any])
             "upper": bound.upper,
             "confidence": bound.confidence,
         },
+        above,
     )
+    with shop.database.transaction() as connection:
+        remember_number(connection, MATCHER, number)
 
 
 def _label(

@@ -32,6 +32,7 @@ from hermes_apprentice.pipeline.past import RUN, lessons, tested
 from hermes_apprentice.pipeline.training import output_dir, train
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.storage.patterns import PatternStore
+from hermes_apprentice.storage.transfers import highest_number, remember_number
 
 _RESULT = TypeAdapter(TrainingResult)
 
@@ -141,6 +142,7 @@ def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
     result = _RESULT.validate_json((output / "result.json").read_bytes())
     with shop.database.transaction() as connection:
         pattern = PatternStore(connection).pattern(specialist.pattern_id)
+        above = highest_number(connection, specialist.slug)
     merge = merge_of(shop, specialist)
     recipe = dict(result.recipe) | {RUN: specialist.run_id}
     if merge is not None:
@@ -165,7 +167,10 @@ def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
             created_at=shop.clock(),
             files=(),
         ),
+        above,
     )
+    with shop.database.transaction() as connection:
+        remember_number(connection, specialist.slug, manifest.version)
     shop.registry.set_alias(specialist.slug, manifest.version)
     return Outcomes(
         Step.REGISTERED,

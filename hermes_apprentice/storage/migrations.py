@@ -320,7 +320,6 @@ MIGRATIONS: tuple[str, ...] = (
     _CORRECTIONS,
     _TIERS,
     _DIGESTS,
-
     _TRANSFERS,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

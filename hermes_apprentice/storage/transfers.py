@@ -6,12 +6,9 @@ Works on a connection inside a transaction. Knows nothing about files or signatu
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-
-from hermes_apprentice.storage.aio import AsyncDatabase
 
 MATCHER = "_matcher"
 """The name that the matcher's numbers are remembered under; no specialist's name begins so."""
@@ -76,11 +73,3 @@ def highest_number(connection: sqlite3.Connection, name: str) -> int:
         "SELECT highest FROM registry_numbers WHERE name = ?", (name,)
     ).fetchone()
     return int(row[0]) if row else 0
-
-
-async def read_highest(database: AsyncDatabase, name: str) -> int:
-    """Return the same to the sidecar."""
-    rows: Sequence[sqlite3.Row] = await database.read(
-        "SELECT highest FROM registry_numbers WHERE name = ?", (name,)
-    )
-    return int(rows[0][0]) if rows else 0

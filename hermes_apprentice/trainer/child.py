@@ -93,6 +93,8 @@ def as_error(problem: dict[str, Any], otherwise: type[ApprenticeError]) -> Appre
     """Return what a child told as an error of the same class, or of ``otherwise``."""
     known = getattr(errors, str(problem.get("kind")), otherwise)
     message = str(problem["error"])
+    if problem.get("kind") == "MemoryError":
+        return otherwise("there was not enough memory")
     if not (isinstance(known, type) and issubclass(known, ApprenticeError)):
         return otherwise(message)
     error = known.__new__(known)

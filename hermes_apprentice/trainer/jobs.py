@@ -78,6 +78,11 @@ def run_training(
         raise as_error(ended.problem, TrainingError)
     if ended.early:
         raise TrainingError(f"training was stopped: {ended.early}. Log: {log}")
+    if ended.status < 0:
+        raise TrainingError(
+            f"training was killed by signal {-ended.status}; the machine may be short of memory. "
+            f"Last words: {tail_of(log)}"
+        )
     if ended.status != 0:
         raise TrainingError(f"training ended with status {ended.status}: {tail_of(log)}")
     try:

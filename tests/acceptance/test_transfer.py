@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hermes_apprentice.dataset.reader import read_dataset
 from hermes_apprentice.demo.texts import Corpus
 from hermes_apprentice.domain.dataset import Split
 from hermes_apprentice.domain.specialist import Answer, Manifest, Stage, Step
@@ -54,9 +55,7 @@ def away(home: Pipeline, tmp_path: Path) -> Iterator[Pipeline]:
 
 def trust(settings: Settings, home: Pipeline) -> None:
     keys = home.shop.settings.keys_dir
-    trust_key(
-        settings.keys_dir, keys / "trusted" / f"{load_or_create_keys(keys).key_id}.pem"
-    )
+    trust_key(settings.keys_dir, keys / "trusted" / f"{load_or_create_keys(keys).key_id}.pem")
 
 
 def slug_of(pipeline: Pipeline, beginning: str) -> str:
@@ -81,9 +80,7 @@ def matched(pipeline: Pipeline, embedder: Embedder, texts: list[str]) -> list[st
 def answers(pipeline: Pipeline, embedder: Embedder, slug: str, texts: list[str]) -> list[object]:
     version = pipeline.shop.registry.alias(slug)
     assert version is not None
-    runtime = load_runtime(
-        pipeline.shop.registry.open_version(slug, version), embedder, Redactor
-    )
+    runtime = load_runtime(pipeline.shop.registry.open_version(slug, version), embedder, Redactor)
     try:
         return list(runtime.answer_many(texts))
     finally:
@@ -103,21 +100,17 @@ def test_what_matched_before_matches_again_and_is_answered_identically(
     assert view.specialist.step is Step.REGISTERED
     assert view.rollout is not None
     assert (view.rollout.stage, view.rollout.share) == (Stage.SHADOW, 0.0)
-    own = [line.request for line in past.known if kind_of(line.kind) == beginning]
+    own = [one.request for one in past.of("ticket" if beginning == "ticket" else "order")]
     there = matched(home, embedder, own)
     here = matched(away, embedder, own)
     assert there.count(slug) > 0.9 * len(own)
     assert here.count(slug) >= 0.7 * there.count(slug)
     assert set(here) <= {slug, None}
-    others = [line.request for line in past.known if kind_of(line.kind) == ""]
+    others = [one.request for one in past.of("chat")]
     assert matched(away, embedder, others).count(slug) <= 0.02 * len(others)
     before = answers(home, embedder, slug, own)
     assert answers(away, embedder, slug, own) == before
     assert sum(isinstance(answer, Answer) for answer in before) > 0.7 * len(own)
-
-
-def kind_of(kind: str) -> str:
-    return {"order": "reference", "ticket": "ticket"}.get(kind, "")
 
 
 def test_the_sidecar_of_the_other_machine_serves_it(
@@ -158,8 +151,8 @@ def test_no_text_of_a_request_leaves_the_machine(
 ) -> None:
     path = exported(home, tmp_path, "reference")
     data = path.read_bytes()
-    for line in past.known:
-        assert line.request.encode() not in data
+    for text in past.texts():
+        assert text.encode() not in data
     manifest = home.shop.registry.open_version(slug_of(home, "reference"), 1).manifest
     examples = dataset_of(home.shop, manifest).examples
     assert not any(one.request.encode() in data for one in examples)
@@ -231,9 +224,7 @@ def test_a_newer_version_follows_and_an_older_one_does_not_come_back(
 def publish_again(home: Pipeline, slug: str) -> None:
     """Give a specialist another version, as after a retraining."""
     registry = home.shop.registry
-    specialist = next(
-        one.specialist for one in home.specialists() if one.specialist.slug == slug
-    )
+    specialist = next(one.specialist for one in home.specialists() if one.specialist.slug == slug)
     current = registry.open_version(slug, specialist.version or 0)
     with current.checkout() as folder:
         manifest = registry.publish(
@@ -261,9 +252,7 @@ def test_a_name_that_is_taken_is_refused_until_another_is_given(
     assert {one.specialist.slug for one in away.specialists()} == {"mine", "orders"}
 
 
-def test_a_stranger_is_refused_and_nothing_is_written(
-    home: Pipeline, tmp_path: Path
-) -> None:
+def test_a_stranger_is_refused_and_nothing_is_written(home: Pipeline, tmp_path: Path) -> None:
     path = exported(home, tmp_path)
     settings = home.shop.settings.model_copy(update={"home": tmp_path / "stranger"})
     theirs = load_or_create_keys(home.shop.settings.keys_dir).key_id
@@ -275,9 +264,7 @@ def test_a_stranger_is_refused_and_nothing_is_written(
         assert stranger.shop.registry.slugs() == ()
 
 
-def resigned(
-    home: Pipeline, tmp_path: Path, **changes: object
-) -> Path:
+def resigned(home: Pipeline, tmp_path: Path, **changes: object) -> Path:
     """Export a version whose manifest says something else, signed by the trusted key."""
     slug = slug_of(home, "ticket")
     path = exported(home, tmp_path)
@@ -366,9 +353,7 @@ def test_retraining_an_imported_one_needs_nothing_of_the_other_machine(
     assert move.step is Step.DATASET_BUILT
     assert Split.TEST in {
         one.split
-        for one in __import__("hermes_apprentice.dataset.reader", fromlist=["x"])
-        .read_dataset(
+        for one in read_dataset(
             away.shop.run_dir(away.specialist(done.slug).view.specialist.run_id) / "dataset"
-        )
-        .examples
+        ).examples
     }

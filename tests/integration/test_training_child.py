@@ -191,7 +191,7 @@ def test_a_killed_child_leaves_nothing_half_written(job: Callable[..., TrainingJ
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(TrainingError, match="status -9"):
+    with pytest.raises(TrainingError, match="killed by signal 9"):
         run_training(task, kill, DEADLINE)
     assert killed and left_behind(task) == {"job.json", "training.log"}
 
