@@ -12,16 +12,15 @@ import json
 import sys
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from hermes_apprentice.dataset.reader import read_dataset
 from hermes_apprentice.domain.evaluation import Verdict
-from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.errors import ApprenticeError, EvaluationError
+from hermes_apprentice.pipeline.judging import VERDICT, VERDICT_FILE, Order
 from hermes_apprentice.pipeline.past import contender
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.serving.cpu import open_artefact
-from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.trainer.parentage import die_with_parent
@@ -31,34 +30,11 @@ from hermes_apprentice.validator.report import write_report
 from hermes_apprentice.validator.risk_coverage import Curve, as_svg, risk_coverage
 from hermes_apprentice.validator.validation import examine
 
-VERDICT_FILE = "verdict.json"
 REPORT_FILE = "verdict.md"
 CURVE_FILE = "risk_coverage.json"
 DRAWING_FILE = "risk_coverage.svg"
 
-VERDICT = TypeAdapter(Verdict)
 _CURVE = TypeAdapter(Curve)
-
-
-class Order(BaseModel):
-    """What is to be judged."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    slug: str
-    """The specialist."""
-
-    kind: Kind
-    """What was trained."""
-
-    run_id: str
-    """The run that it was trained in."""
-
-    parents: tuple[tuple[str, int], ...]
-    """Versions that a merged specialist must be no worse than: names and numbers."""
-
-    settings: Settings
-    """Without the upstream's key, which is never written to a file."""
 
 
 def run(order: Order) -> Verdict:

@@ -9,23 +9,46 @@ from __future__ import annotations
 import os
 import sys
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from hermes_apprentice.domain.evaluation import Verdict
 from hermes_apprentice.domain.merge import Merge
+from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Specialist
 from hermes_apprentice.errors import EvaluationError
-from hermes_apprentice.pipeline.gate_worker import VERDICT, VERDICT_FILE, Order
 from hermes_apprentice.pipeline.workshop import Workshop
-from hermes_apprentice.settings import child_environment
+from hermes_apprentice.settings import Settings, child_environment
 from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.trainer.child import Ended, as_error, run_child, tail_of
 
+VERDICT = TypeAdapter(Verdict)
+VERDICT_FILE = "verdict.json"
 ORDER_FILE = "gate.json"
 GATE_LOG = "gate.log"
 
 ATTEMPTS = 2
 """A gate that was killed from outside is run once more before that counts as a failure."""
+
+
+class Order(BaseModel):
+    """What is to be judged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slug: str
+    """The specialist."""
+
+    kind: Kind
+    """What was trained."""
+
+    run_id: str
+    """The run that it was trained in."""
+
+    parents: tuple[tuple[str, int], ...]
+    """Versions that a merged specialist must be no worse than: names and numbers."""
+
+    settings: Settings
+    """Without the upstream's key, which is never written to a file."""
 
 
 def judge(shop: Workshop, specialist: Specialist, merge: Merge | None) -> Verdict:

@@ -25,8 +25,7 @@ from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Envelope, Manifest, Specialist, Stage, Step
 from hermes_apprentice.domain.training import TrainingResult
 from hermes_apprentice.errors import NotEnoughExamplesError, RegistryError
-from hermes_apprentice.pipeline.gate_worker import VERDICT, VERDICT_FILE
-from hermes_apprentice.pipeline.judging import judge
+from hermes_apprentice.pipeline.judging import VERDICT, VERDICT_FILE, judge
 from hermes_apprentice.pipeline.merging import merge_of
 from hermes_apprentice.pipeline.past import RUN, lessons, tested
 from hermes_apprentice.pipeline.training import output_dir, train

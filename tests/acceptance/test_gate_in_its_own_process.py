@@ -17,7 +17,7 @@ from hermes_apprentice.domain.evaluation import Outcome
 from hermes_apprentice.domain.specialist import Specialist, Step
 from hermes_apprentice.errors import ReplyError
 from hermes_apprentice.pipeline import Pipeline, open_pipeline, training
-from hermes_apprentice.pipeline.gate_worker import VERDICT
+from hermes_apprentice.pipeline.judging import VERDICT
 from hermes_apprentice.settings import GateSettings, Settings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.specialists import save_specialist

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 
 from hermes_apprentice.dataset.reader import read_dataset
@@ -26,13 +28,14 @@ from hermes_apprentice.registry.bundle import open_bundle, write_bundle
 from hermes_apprentice.registry.signing import load_or_create_keys, trust_key
 from hermes_apprentice.router.loading import RegistrySource
 from hermes_apprentice.serving.cpu import load_runtime
-from hermes_apprentice.settings import Settings
+from hermes_apprentice.settings import ModelSettings, Settings
 from hermes_apprentice.statistics.open_set import OpenSetModel
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.rollouts import find_rollout
 from hermes_apprentice.storage.specialists import save_specialist
 
 NOW = 1_790_000_000.0
+MODELS = platformdirs.user_cache_path("hermes-apprentice") / "models"
 
 
 @pytest.fixture
@@ -63,10 +66,35 @@ def slug_of(pipeline: Pipeline, beginning: str) -> str:
     return next(slug for slug in slugs if slug.startswith(beginning))
 
 
-def exported(home: Pipeline, tmp_path: Path, beginning: str = "ticket") -> Path:
-    path = tmp_path / f"{beginning}.specialist"
-    export_specialist(home.shop, slug_of(home, beginning), path)
-    return path
+@pytest.fixture(scope="session")
+def written(
+    trained_home: Path, embedder: Embedder, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with both specialists, exported once for all stories."""
+    root = tmp_path_factory.mktemp("written")
+    shutil.copytree(trained_home, root / "home")
+    settings = Settings(
+        home=root / "home" / "apprentice",
+        hermes_home=root / "home" / "hermes",
+        models=ModelSettings(embedder=embedder.name, folder=MODELS),
+    )
+    with Database(settings.database_path) as database:
+        pipeline = open_pipeline(settings, database, clock=lambda: NOW)
+        for beginning in ("ticket", "reference"):
+            export_specialist(
+                pipeline.shop, slug_of(pipeline, beginning), root / f"{beginning}.specialist"
+            )
+    return root
+
+
+@pytest.fixture
+def tickets(written: Path) -> Path:
+    return written / "ticket.specialist"
+
+
+@pytest.fixture
+def orders(written: Path) -> Path:
+    return written / "reference.specialist"
 
 
 def matched(pipeline: Pipeline, embedder: Embedder, texts: list[str]) -> list[str | None]:
@@ -89,10 +117,10 @@ def answers(pipeline: Pipeline, embedder: Embedder, slug: str, texts: list[str])
 
 @pytest.mark.parametrize("beginning", ["ticket", "reference"])
 def test_what_matched_before_matches_again_and_is_answered_identically(
-    home: Pipeline, away: Pipeline, tmp_path: Path, past: Corpus, embedder: Embedder, beginning: str
+    home: Pipeline, away: Pipeline, written: Path, past: Corpus, embedder: Embedder, beginning: str
 ) -> None:
     slug = slug_of(home, beginning)
-    done = import_specialist(away.shop, exported(home, tmp_path, beginning))
+    done = import_specialist(away.shop, written / f"{beginning}.specialist")
     assert (done.slug, done.version, done.again) == (slug, 1, False)
     assert away.tick().matcher_refitted
     assert not away.tick().matcher_refitted
@@ -113,10 +141,8 @@ def test_what_matched_before_matches_again_and_is_answered_identically(
     assert sum(isinstance(answer, Answer) for answer in before) > 0.7 * len(own)
 
 
-def test_the_sidecar_of_the_other_machine_serves_it(
-    home: Pipeline, away: Pipeline, tmp_path: Path
-) -> None:
-    done = import_specialist(away.shop, exported(home, tmp_path))
+def test_the_sidecar_of_the_other_machine_serves_it(away: Pipeline, tickets: Path) -> None:
+    done = import_specialist(away.shop, tickets)
     away.tick()
     source = RegistrySource(away.shop.settings)
     try:
@@ -129,9 +155,9 @@ def test_the_sidecar_of_the_other_machine_serves_it(
 
 
 def test_the_manifest_is_signed_here_and_names_where_it_came_from(
-    home: Pipeline, away: Pipeline, tmp_path: Path
+    home: Pipeline, away: Pipeline, tickets: Path
 ) -> None:
-    done = import_specialist(away.shop, exported(home, tmp_path), "tickets-of-home")
+    done = import_specialist(away.shop, tickets, "tickets-of-home")
     theirs = load_or_create_keys(home.shop.settings.keys_dir).key_id
     ours = load_or_create_keys(away.shop.settings.keys_dir).key_id
     version = away.shop.registry.open_version("tickets-of-home", 1)
@@ -147,16 +173,15 @@ def test_the_manifest_is_signed_here_and_names_where_it_came_from(
 
 
 def test_no_text_of_a_request_leaves_the_machine(
-    home: Pipeline, tmp_path: Path, past: Corpus, away: Pipeline, embedder: Embedder
+    home: Pipeline, orders: Path, past: Corpus, embedder: Embedder
 ) -> None:
-    path = exported(home, tmp_path, "reference")
-    data = path.read_bytes()
+    data = orders.read_bytes()
     for text in past.texts():
         assert text.encode() not in data
     manifest = home.shop.registry.open_version(slug_of(home, "reference"), 1).manifest
     examples = dataset_of(home.shop, manifest).examples
     assert not any(one.request.encode() in data for one in examples)
-    with open_bundle(path, load_or_create_keys(home.shop.settings.keys_dir)) as bundle:
+    with open_bundle(orders, load_or_create_keys(home.shop.settings.keys_dir)) as bundle:
         about = dict(bundle.about)
         vectors = np.frombuffer(bundle.extras["members.f16"], dtype="<f2")
     vectors = vectors.reshape(about["members"], about["dimension"]).astype(np.float32)
@@ -168,52 +193,44 @@ def test_no_text_of_a_request_leaves_the_machine(
     assert np.array_equal(vectors, np.unique(vectors, axis=0))
 
 
-def test_importing_twice_is_recognised(home: Pipeline, away: Pipeline, tmp_path: Path) -> None:
-    path = exported(home, tmp_path)
-    first = import_specialist(away.shop, path)
-    again = import_specialist(away.shop, path)
+def test_importing_twice_is_recognised(home: Pipeline, away: Pipeline, tickets: Path) -> None:
+    first = import_specialist(away.shop, tickets)
+    again = import_specialist(away.shop, tickets)
     assert again == first._replace(again=True)
     assert away.shop.registry.versions(first.slug) == (1,)
-    own = import_specialist(home.shop, path)
+    own = import_specialist(home.shop, tickets)
     assert own.again
     assert home.shop.registry.versions(first.slug) == (1,)
 
 
 def test_an_import_that_was_killed_is_finished_by_the_next_one(
-    home: Pipeline, away: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    away: Pipeline, tickets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = exported(home, tmp_path)
-
     def dies(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("hermes_apprentice.pipeline.importing._store", dies)
         with pytest.raises(KeyboardInterrupt):
-            import_specialist(away.shop, path)
+            import_specialist(away.shop, tickets)
     assert away.specialists() == []
-    done = import_specialist(away.shop, path)
+    done = import_specialist(away.shop, tickets)
     assert (done.version, done.again) == (1, False)
     assert away.shop.registry.versions(done.slug) == (1,)
     assert len(away.specialists()) == 1
 
 
 def test_a_newer_version_follows_and_an_older_one_does_not_come_back(
-    home: Pipeline, away: Pipeline, tmp_path: Path
+    home: Pipeline, away: Pipeline, tickets: Path, tmp_path: Path
 ) -> None:
-    old = exported(home, tmp_path)
-    slug = slug_of(home, "ticket")
-    publish_again(home, slug)
-    new = tmp_path / "new.specialist"
-    export_specialist(home.shop, slug, new)
-    assert import_specialist(away.shop, new).version == 1
+    second = resigned(home, tickets, tmp_path / "second", created_at=NOW + 1)
+    third = resigned(home, tickets, tmp_path / "third", created_at=NOW + 2)
+    slug = import_specialist(away.shop, second).slug
     with pytest.raises(RegistryError, match="older version 1"):
-        import_specialist(away.shop, old)
+        import_specialist(away.shop, tickets)
     assert away.shop.registry.versions(slug) == (1,)
-    publish_again(home, slug)
-    newest = tmp_path / "newest.specialist"
-    export_specialist(home.shop, slug, newest)
-    assert import_specialist(away.shop, newest).version == 2
+    assert import_specialist(away.shop, third).version == 2
+    assert import_specialist(away.shop, third).again
     assert away.shop.registry.history(slug) == (1, 2)
     with away.shop.database.transaction() as connection:
         rollout = find_rollout(connection, slug)
@@ -221,25 +238,9 @@ def test_a_newer_version_follows_and_an_older_one_does_not_come_back(
     assert (rollout.version, rollout.stage) == (2, Stage.SHADOW)
 
 
-def publish_again(home: Pipeline, slug: str) -> None:
-    """Give a specialist another version, as after a retraining."""
-    registry = home.shop.registry
-    specialist = next(one.specialist for one in home.specialists() if one.specialist.slug == slug)
-    current = registry.open_version(slug, specialist.version or 0)
-    with current.checkout() as folder:
-        manifest = registry.publish(
-            folder, replace(current.manifest, created_at=current.manifest.created_at + 1)
-        )
-    registry.set_alias(slug, manifest.version)
-    with home.shop.database.transaction() as connection:
-        save_specialist(connection, replace(specialist, version=manifest.version))
-
-
 def test_a_name_that_is_taken_is_refused_until_another_is_given(
-    home: Pipeline, away: Pipeline, tmp_path: Path
+    away: Pipeline, tickets: Path, orders: Path
 ) -> None:
-    tickets = exported(home, tmp_path)
-    orders = exported(home, tmp_path, "reference")
     import_specialist(away.shop, tickets, "mine")
     with pytest.raises(RegistryError, match="--as NAME"):
         import_specialist(away.shop, orders, "mine")
@@ -252,30 +253,34 @@ def test_a_name_that_is_taken_is_refused_until_another_is_given(
     assert {one.specialist.slug for one in away.specialists()} == {"mine", "orders"}
 
 
-def test_a_stranger_is_refused_and_nothing_is_written(home: Pipeline, tmp_path: Path) -> None:
-    path = exported(home, tmp_path)
+def test_a_stranger_is_refused_and_nothing_is_written(
+    home: Pipeline, tickets: Path, tmp_path: Path
+) -> None:
     settings = home.shop.settings.model_copy(update={"home": tmp_path / "stranger"})
     theirs = load_or_create_keys(home.shop.settings.keys_dir).key_id
     with Database(settings.database_path) as database:
         stranger = open_pipeline(settings, database, clock=lambda: NOW)
         with pytest.raises(SignatureError, match=f"{theirs}.*apprentice keys trust"):
-            import_specialist(stranger.shop, path)
+            import_specialist(stranger.shop, tickets)
         assert stranger.specialists() == []
         assert stranger.shop.registry.slugs() == ()
 
 
-def resigned(home: Pipeline, tmp_path: Path, **changes: object) -> Path:
-    """Export a version whose manifest says something else, signed by the trusted key."""
+def resigned(home: Pipeline, source: Path, path: Path, **changes: object) -> Path:
+    """Export another version, whose manifest says something else, signed by the same key."""
     slug = slug_of(home, "ticket")
-    path = exported(home, tmp_path)
     keys = load_or_create_keys(home.shop.settings.keys_dir)
     current = home.shop.registry.open_version(slug, 1)
-    with open_bundle(path, keys) as bundle:
+    with open_bundle(source, keys) as bundle:
         draft: Manifest = replace(current.manifest, **changes)  # type: ignore[arg-type]
         number = home.shop.registry.publish(bundle.folder, draft).version
-        about, extras = dict(bundle.about), dict(bundle.extras)
-    path.unlink()
-    write_bundle(path, home.shop.registry.open_version(slug, number), about, extras, keys)
+        write_bundle(
+            path,
+            home.shop.registry.open_version(slug, number),
+            dict(bundle.about),
+            dict(bundle.extras),
+            keys,
+        )
     return path
 
 
@@ -288,9 +293,14 @@ def resigned(home: Pipeline, tmp_path: Path, **changes: object) -> Path:
     ],
 )
 def test_what_cannot_run_here_is_refused_with_the_reason(
-    home: Pipeline, away: Pipeline, tmp_path: Path, changes: dict[str, object], reason: str
+    home: Pipeline,
+    away: Pipeline,
+    tickets: Path,
+    tmp_path: Path,
+    changes: dict[str, object],
+    reason: str,
 ) -> None:
-    path = resigned(home, tmp_path, **changes)
+    path = resigned(home, tickets, tmp_path / "changed", **changes)
     with pytest.raises(RegistryError, match=reason):
         import_specialist(away.shop, path)
     assert away.specialists() == []
@@ -298,12 +308,13 @@ def test_what_cannot_run_here_is_refused_with_the_reason(
 
 
 def test_an_imported_one_takes_no_place_of_a_specialist_here(
-    home: Pipeline, away: Pipeline, tmp_path: Path
+    home: Pipeline, away: Pipeline, tickets: Path, orders: Path, tmp_path: Path
 ) -> None:
-    import_specialist(away.shop, exported(home, tmp_path, "reference"), "victim")
+    import_specialist(away.shop, orders, "victim")
     origin = home.shop.registry.open_version(slug_of(home, "ticket"), 1).manifest
     recipe = tuple(sorted({**dict(origin.recipe), "merged_from": "victim other"}.items()))
-    done = import_specialist(away.shop, resigned(home, tmp_path, recipe=recipe))
+    evil = resigned(home, tickets, tmp_path / "evil", recipe=recipe)
+    done = import_specialist(away.shop, evil)
     away.tick()
     source = RegistrySource(away.shop.settings)
     try:
@@ -314,46 +325,34 @@ def test_an_imported_one_takes_no_place_of_a_specialist_here(
 
 
 def test_an_imported_one_is_exported_again_and_not_merged(
-    home: Pipeline, away: Pipeline, tmp_path: Path
+    away: Pipeline, tickets: Path, orders: Path, tmp_path: Path
 ) -> None:
-    done = import_specialist(away.shop, exported(home, tmp_path))
-    import_specialist(away.shop, exported(home, tmp_path, "reference"), "other")
+    done = import_specialist(away.shop, tickets)
+    import_specialist(away.shop, orders, "other")
     further = export_specialist(away.shop, done.slug, tmp_path / "further")
     assert further.members > 50
     with pytest.raises(ReplyError, match="came from another machine"):
         away.propose_merge(done.slug, "other")
 
 
-def test_its_requests_do_not_become_a_second_proposal(
-    home: Pipeline, away: Pipeline, tmp_path: Path
+def test_its_requests_are_no_second_proposal_and_train_it_again(
+    away: Pipeline, tickets: Path, orders: Path
 ) -> None:
-    for beginning in ("ticket", "reference"):
-        import_specialist(away.shop, exported(home, tmp_path, beginning))
+    done = import_specialist(away.shop, tickets)
+    import_specialist(away.shop, orders)
     away.observe()
     report = away.detect()
     assert report.candidates == ()
     sizes = {one.slug: one.size for one in report.updated}
-    assert all(size > 100 for size in sizes.values())
     assert len(sizes) == 2
-    assert away.tick().matcher_refitted
-    (ticket,) = [one for one in away.specialists() if one.specialist.slug.startswith("ticket")]
-    assert ticket.specialist.version == 1
-
-
-def test_retraining_an_imported_one_needs_nothing_of_the_other_machine(
-    home: Pipeline, away: Pipeline, tmp_path: Path
-) -> None:
-    done = import_specialist(away.shop, exported(home, tmp_path))
-    away.observe()
-    away.detect()
+    assert all(size > 100 for size in sizes.values())
+    # Training again needs nothing of the other machine: its test is one of this machine's own.
+    specialist = away.specialist(done.slug).view.specialist
     with away.shop.database.transaction() as connection:
-        specialist = away.specialist(done.slug).view.specialist
         save_specialist(connection, replace(specialist, step=Step.WAITING))
     (move,) = away.tick(done.slug).moves
     assert move.step is Step.DATASET_BUILT
-    assert Split.TEST in {
-        one.split
-        for one in read_dataset(
-            away.shop.run_dir(away.specialist(done.slug).view.specialist.run_id) / "dataset"
-        ).examples
-    }
+    again = away.specialist(done.slug).view.specialist
+    assert (again.version, again.step) == (1, Step.DATASET_BUILT)
+    dataset = read_dataset(away.shop.run_dir(again.run_id) / "dataset")
+    assert {one.split for one in dataset.examples} == set(Split)
