@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from hermes_apprentice.domain.merge import MERGED_FROM
 from hermes_apprentice.domain.specialist import Manifest, Specialist, Step
-from hermes_apprentice.embedding.views import RECIPE
+from hermes_apprentice.embedding.views import RECIPE, matching_dimension
 from hermes_apprentice.errors import RegistryError
 from hermes_apprentice.pipeline.exporting import CENTRE_FILE, MEMBERS_FILE, About
 from hermes_apprentice.pipeline.past import IMPORTED_FROM, RUN
@@ -140,7 +140,7 @@ def _require_fit(shop: Workshop, bundle: Bundle, content: _Content) -> None:
         )
     if (
         about.recipe != RECIPE
-        or about.dimension != 3 * embedder.dimension
+        or about.dimension != matching_dimension(embedder)
         or content.centre.shape != (embedder.dimension,)
     ):
         raise RegistryError(
