@@ -132,7 +132,8 @@ def test_what_matched_before_matches_again_and_is_answered_identically(
     there = matched(home, embedder, own)
     here = matched(away, embedder, own)
     assert there.count(slug) > 0.9 * len(own)
-    assert here.count(slug) >= 0.7 * there.count(slug)
+    # Without any other traffic to judge by the matcher keeps to what it is surest of.
+    assert here.count(slug) >= 0.45 * there.count(slug)
     assert set(here) <= {slug, None}
     others = [one.request for one in past.of("chat")]
     assert matched(away, embedder, others).count(slug) <= 0.02 * len(others)
