@@ -29,7 +29,7 @@ from hermes_apprentice.privacy.redaction import Redactor
 from hermes_apprentice.registry.bundle import Bundle, open_bundle
 from hermes_apprentice.registry.registry import check_slug, to_canonical
 from hermes_apprentice.registry.signing import load_or_create_keys
-from hermes_apprentice.serving.cpu import NO_REDACTION
+from hermes_apprentice.serving.guard import NO_REDACTION
 from hermes_apprentice.storage.lease import lease
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 from hermes_apprentice.storage.rollouts import save_rollout
