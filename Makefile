@@ -9,7 +9,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 
 .PHONY: env demo test test-mcp test-vllm check unit bench docs clean
 
-# Everything that tests and benchmarks need: .venv, and .venv-train (torch) for the fine-tuned encoder.
+# Everything that tests and benchmarks need: .venv, and .venv-train (torch) for the fine-tuned encoder and generators.
 env: $(VENV)/.stamp $(TRAIN_VENV)/.stamp
 
 $(VENV)/.stamp: pyproject.toml constraints.txt
@@ -20,7 +20,7 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 $(TRAIN_VENV)/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(TRAIN_VENV)
 	$(TRAIN_VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt torch
-	$(TRAIN_VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt -e '.[train]'
+	$(TRAIN_VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt -e '.[train,generate]'
 	touch $@
 
 # The whole loop on real Hermes sessions; needs no account, no GPU, no torch.

@@ -77,6 +77,37 @@ class TrainerSettings(_Section):
     """Model that generators start from; classifiers and extractors do not use it."""
 
 
+class GeneratorSettings(_Section):
+    """How generators are trained, and run where no server of their own is set."""
+
+    recipe: str = "auto"
+    """Name of a recipe; ``auto`` takes the largest that the free GPU memory is enough for."""
+
+    fallback: bool = True
+    """Whether a generator is tried where the gate rejects a classifier or an extractor."""
+
+    on_cpu: bool = False
+    """Train and run generators without a GPU; hours of work for bases above a few hundred MB."""
+
+    system_text: str = "Answer exactly as in the examples. Write the answer only."
+    """What the bare base model is told beside examples, when it is the gate's baseline."""
+
+    keep_system_text: bool = False
+    """Put that text before every request of a trained generator; costs its tokens each time."""
+
+    shots: int = Field(default=4, ge=0, le=32)
+    """Examples that the bare base model is shown, when it is the gate's baseline."""
+
+    timeout_seconds: float = Field(default=14_400, gt=0)
+    """Longest training run of a generator; it is stopped after that, and can be resumed."""
+
+    answer_seconds: float = Field(default=120, gt=0)
+    """Longest wait for a batch of answers when the gate asks, and for the base to be loaded."""
+
+    gguf_converter: str = ""
+    """Path of llama.cpp's ``convert_hf_to_gguf.py``; empty looks for it on PATH."""
+
+
 class GateSettings(_Section):
     """What a specialist must prove before it is registered."""
 
@@ -378,6 +409,10 @@ class ModelSettings(_Section):
     """The model store; by default ``models`` in Apprentice's home."""
 
 
+KEYS = {"upstream_api_key", "fallback_api_keys", "vllm_api_key", "admin_key"}
+"""Fields of `Settings` that are never written to a file."""
+
+
 class Settings(_Section):
     """Everything that can be set."""
 
@@ -390,6 +425,7 @@ class Settings(_Section):
     detector: DetectorSettings = DetectorSettings()
     dataset: DatasetSettings = DatasetSettings()
     trainer: TrainerSettings = TrainerSettings()
+    generator: GeneratorSettings = GeneratorSettings()
     gate: GateSettings = GateSettings()
     matcher: MatcherSettings = MatcherSettings()
     rollout: RolloutSettings = RolloutSettings()
@@ -408,10 +444,11 @@ class Settings(_Section):
     fallback_api_keys: tuple[SecretStr | None, ...] = ()
     """The keys of ``upstream.fallbacks``, in their order."""
 
-    admin_key: SecretStr | None = None
-    """The operator's key for the sidecar's own pages, read from ``APPRENTICE_ADMIN_KEY``."""
     vllm_api_key: SecretStr | None = None
     """Read from the variable that ``vllm.api_key_env`` names."""
+
+    admin_key: SecretStr | None = None
+    """The operator's key for the sidecar's own pages, read from ``APPRENTICE_ADMIN_KEY``."""
 
     @property
     def database_path(self) -> Path:
@@ -463,6 +500,16 @@ class Settings(_Section):
         """The operator's own prices, if there are any."""
         return self.home / "prices.toml"
 
+    @property
+    def bases_path(self) -> Path:
+        """The operator's own list of base models, if there is one."""
+        return self.home / "supported_models.yaml"
+
+    @property
+    def recipes_path(self) -> Path:
+        """The operator's own recipes for generators, if there are any."""
+        return self.home / "recipes.toml"
+
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings.
@@ -492,9 +539,20 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             for item in error.errors()
         )
         raise ConfigError(f"{path}: {problems}") from error
+    return with_keys(settings, variables)
+
+
+def with_keys(settings: Settings, environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings with the keys that their own variables and files hold.
+
+    Args:
+        settings: Without keys, such as those that a child process was handed.
+        environment: Variables to read instead of the process' own.
+    """
+    variables = os.environ if environment is None else environment
     upstream = settings.upstream
-    admin_key = variables.get(ADMIN_KEY_ENV, "").strip()
     vllm_key = variables.get(settings.vllm.api_key_env) if settings.vllm.api_key_env else None
+    admin_key = variables.get(ADMIN_KEY_ENV, "").strip()
     keys = {
         "admin_key": SecretStr(admin_key) if admin_key else None,
         "upstream_api_key": _key(upstream, variables),

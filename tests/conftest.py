@@ -29,6 +29,8 @@ from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 from hermes_apprentice.storage.rollouts import save_rollout
 from hermes_apprentice.storage.specialists import save_specialist
+from hermes_apprentice.trainer.environment import find_train_python
+from hermes_apprentice.trainer.hardware import probe
 
 NOW = 1_790_000_000.0
 """A fixed moment for tests, Unix seconds."""
@@ -240,6 +242,31 @@ def _keep(patterns: PatternStore, candidate: Candidate, now: float) -> None:
 def stage() -> ModuleType:
     """The real gateway between two fake ends; see ``fake_gateway.py`` beside this file."""
     return _beside("fake_gateway")
+
+
+@pytest.fixture(scope="session")
+def shop_notes() -> ModuleType:
+    """A small text task and its tiny base model; see ``tiny_notes.py`` beside this file."""
+    return _beside("tiny_notes")
+
+
+@pytest.fixture(scope="session")
+def train_python() -> str:
+    """The interpreter of a training environment that can train generators."""
+    python = find_train_python("")
+    if python is None or probe(python).missing:
+        pytest.skip("there is no training environment for generators; `make env` makes it")
+    return python
+
+
+@pytest.fixture(scope="session")
+def tiny_base(
+    shop_notes: ModuleType, train_python: str, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A base model of Qwen2's form with random weights, too small to need a hub or a GPU."""
+    folder = tmp_path_factory.mktemp("base") / "tiny"
+    shop_notes.make_base(train_python, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

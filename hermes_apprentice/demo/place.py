@@ -34,6 +34,9 @@ min_step_seconds = 0
 [trainer]
 method = "crf"
 
+[generator]
+fallback = false
+
 [models]
 embedder = "all-MiniLM-L6-v2"
 folder = "{models}"

@@ -14,6 +14,7 @@ from typing import Any
 
 from hermes_apprentice.domain.json_answer import split_json
 from hermes_apprentice.domain.shape import Shape, ShapeKind
+from hermes_apprentice.domain.text_agreement import rouge_l, same_text, words
 
 
 class Outcome(StrEnum):
@@ -84,6 +85,9 @@ class Scores:
     others: tuple[tuple[str, float], ...] = ()
     """Cheaper ways to answer that it was compared with, and their F1."""
 
+    rouge_l: float | None = None
+    """Mean ROUGE-L of texts; ``None`` for labels and JSON."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -146,15 +150,15 @@ def agrees(shape: Shape, answer: str, reference: str) -> bool:
     """Whether two answers are equal under the pattern's metric.
 
     Labels are compared without case and what stands around them, JSON by value (key
-    order and formatting do not count, list order does), text after folding
-    white space.
+    order and formatting do not count, list order does), texts by the rule of
+    ``domain.text_agreement``.
     """
     if shape.kind is ShapeKind.JSON:
         left, right = parse_json(answer), parse_json(reference)
         return left is not None and right is not None and _plain(left) == _plain(right)
     if shape.kind is ShapeKind.LABEL:
         return label_key(answer) == label_key(reference)
-    return " ".join(answer.split()) == " ".join(reference.split())
+    return same_text(answer, reference)
 
 
 def _plain(value: Any) -> Any:
@@ -179,6 +183,17 @@ def f1(shape: Shape, answers: Sequence[str | None], references: Sequence[str]) -
         return _leaf_f1(answers, references)
     pairs = list(zip(answers, references, strict=True))
     return sum(_token_f1(answer or "", wanted) for answer, wanted in pairs) / max(1, len(pairs))
+
+
+def mean_rouge_l(
+    shape: Shape, answers: Sequence[str | None], references: Sequence[str]
+) -> float | None:
+    """Return the mean ROUGE-L over paired texts, 0 to 1; ``None`` for labels and JSON."""
+    if shape.kind is not ShapeKind.TEXT or not references:
+        return None
+    pairs = zip(answers, references, strict=True)
+    scores = [rouge_l(words(answer or ""), words(wanted)) for answer, wanted in pairs]
+    return sum(scores) / len(scores)
 
 
 def _macro_f1(answers: Sequence[str | None], references: Sequence[str]) -> float:

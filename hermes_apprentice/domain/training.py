@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hermes_apprentice.domain.prompt import PromptTemplate
 from hermes_apprentice.domain.shape import Kind
 
 
@@ -29,6 +30,29 @@ class Method(StrEnum):
 
     LORA = "lora"
     """Generator: an adapter on a language model; needs the generator's environment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorOrder:
+    """What a training of a generator needs to be told beyond the rest."""
+
+    base_model: str
+    """Name of the base model, or the folder it lies in."""
+
+    bases_file: str
+    """The operator's own list of base models; may be missing."""
+
+    recipe: str
+    """Name of the recipe, or ``auto``."""
+
+    recipes_file: str
+    """The operator's own recipes; may be missing."""
+
+    prompt: PromptTemplate
+    """How requests are put to it."""
+
+    on_cpu: bool
+    """Whether it may be trained without a GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +85,9 @@ class TrainingJob:
 
     seed: int
     """For everything random."""
+
+    generator: GeneratorOrder | None = None
+    """What a generator needs; ``None`` for the other kinds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

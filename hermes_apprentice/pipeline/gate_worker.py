@@ -1,8 +1,8 @@
 """The gate's child process: ``python -m hermes_apprentice.pipeline.gate_worker GATE.json``.
 
 Loads an artefact from the disk as the sidecar would, lets it answer the frozen test split, and
-leaves ``risk_coverage.json``, ``risk_coverage.svg``, ``verdict.md`` and ``verdict.json`` in the
-training's output folder, each whole or not at all. ``verdict.json`` is written last: where it is,
+leaves the figures, the report and ``verdict.json`` in the training's output folder, each whole or
+not at all. ``verdict.json`` is written last: where it is,
 everything is. Writes nothing else; what becomes of the specialist is decided by who started it.
 """
 
@@ -17,13 +17,15 @@ from pydantic import TypeAdapter, ValidationError
 from hermes_apprentice.dataset.reader import read_dataset
 from hermes_apprentice.domain.evaluation import Verdict
 from hermes_apprentice.errors import ApprenticeError, EvaluationError
+from hermes_apprentice.pipeline.generators import open_for_gate
 from hermes_apprentice.pipeline.judging import VERDICT, VERDICT_FILE, Order
 from hermes_apprentice.pipeline.past import contender
 from hermes_apprentice.pipeline.workshop import Workshop
-from hermes_apprentice.serving.cpu import open_artefact
+from hermes_apprentice.serving.guard import SERVED_BY
+from hermes_apprentice.settings import with_keys
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.files import write_atomically
-from hermes_apprentice.trainer.parentage import die_with_parent
+from hermes_apprentice.storage.parentage import die_with_parent
 from hermes_apprentice.validator.gate import Check
 from hermes_apprentice.validator.regression import Contender, regress, with_checks
 from hermes_apprentice.validator.report import write_report
@@ -44,34 +46,39 @@ def run(order: Order) -> Verdict:
         ApprenticeError: It cannot be loaded or judged; there is no verdict.
     """
     report(0.0, "loading")
-    with Database(order.settings.database_path) as database:
-        shop = Workshop(order.settings, database)
+    settings = with_keys(order.settings)
+    with Database(settings.database_path) as database:
+        shop = Workshop(settings, database)
         folder = shop.run_dir(order.run_id)
         output = folder / str(order.kind)
         dataset = read_dataset(folder / "dataset")
         artefact = output / "artefact"
-        with open_artefact(artefact, dataset, shop.embedder, shop.redactor) as runtime:
+        with open_for_gate(shop, order.kind, artefact, dataset) as judged:
             report(0.2, "answering the test")
             verdict, rows = examine(
                 dataset,
-                runtime.answer_many,
+                judged.answer_many,
                 output / "out_of_fold.jsonl",
                 shop.settings.gate,
                 size_bytes=sum(file.stat().st_size for file in artefact.rglob("*")),
                 seed=shop.settings.trainer.seed,
+                rival=judged.rival,
                 embed=shop.embedder.embed,
+                served_by=judged.served_by,
             )
             if order.parents:
                 report(0.7, "answering the tests of the parents")
                 new = Contender(
                     name=order.slug,
                     dataset=dataset,
-                    answer_many=runtime.answer_many,
+                    answer_many=judged.answer_many,
                     out_of_fold=output / "out_of_fold.jsonl",
                     threshold=verdict.threshold,
                 )
                 verdict = with_checks(verdict, _against_parents(shop, new, order.parents))
     report(0.9, "writing the report")
+    if judged.served_by:
+        write_atomically(output / SERVED_BY, judged.served_by.encode())
     curve = risk_coverage(rows, verdict.threshold)
     write_atomically(output / CURVE_FILE, _CURVE.dump_json(curve, indent=1))
     write_atomically(output / DRAWING_FILE, as_svg(curve, order.slug).encode())

@@ -17,7 +17,7 @@ from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Specialist
 from hermes_apprentice.errors import EvaluationError
 from hermes_apprentice.pipeline.workshop import Workshop
-from hermes_apprentice.settings import Settings, child_environment
+from hermes_apprentice.settings import KEYS, Settings, child_environment
 from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.trainer.child import Ended, as_error, run_child, tail_of
 
@@ -48,7 +48,7 @@ class Order(BaseModel):
     """Versions that a merged specialist must be no worse than: names and numbers."""
 
     settings: Settings
-    """Without the upstream's key, which is never written to a file."""
+    """Without any key: those are never written to a file; the child reads its environment."""
 
 
 def judge(shop: Workshop, specialist: Specialist, merge: Merge | None) -> Verdict:
@@ -75,7 +75,7 @@ def judge(shop: Workshop, specialist: Specialist, merge: Merge | None) -> Verdic
         settings=shop.settings,
     )
     (output / VERDICT_FILE).unlink(missing_ok=True)  # of an attempt that was interrupted later
-    body = order.model_dump_json(exclude={"settings": {"upstream_api_key"}}, indent=1)
+    body = order.model_dump_json(exclude={"settings": KEYS}, indent=1)
     write_atomically(output / ORDER_FILE, body.encode())
     for _ in range(ATTEMPTS):
         ended = _run(shop, specialist)

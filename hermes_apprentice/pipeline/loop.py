@@ -23,9 +23,11 @@ from hermes_apprentice.detector.detection import survey as run_survey
 from hermes_apprentice.domain.approval import Action
 from hermes_apprentice.domain.merge import Merge
 from hermes_apprentice.domain.pattern import Candidate
+from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Specialist, Stage, Step
 from hermes_apprentice.errors import (
     ApprenticeError,
+    ConfigError,
     RegistryError,
     ReplyError,
     SessionDBError,
@@ -252,21 +254,25 @@ class Pipeline:
         """
         return propose(self.shop, left, right, asked_by)
 
-    def tick(self, retry: str | None = None) -> TickReport:
+    def tick(self, retry: str | None = None, kind: Kind | None = None) -> TickReport:
         """Take every specialist one step further; refit the matcher; bring skills up to date.
 
         An alert of the budget that is due goes into the outbox.
 
         Args:
             retry: Slug of a specialist that failed or waits, to be tried again from its data.
+            kind: What to train it as from now on; as before where there is none.
 
         Raises:
+            ConfigError: A kind, without the name of a specialist.
             LeaseHeldError: Another tick is running.
             ReplyError: There is no such specialist to retry.
         """
+        if kind is not None and retry is None:
+            raise ConfigError("--kind is of one specialist; name it with --retry.")
         with lease(self.shop.leases, "tick"):
             if retry is not None:
-                self._retry(retry)
+                self._retry(retry, kind)
             settle(self.shop)
             renewed = self._renew()
             moves: list[Move] = []
@@ -322,7 +328,7 @@ class Pipeline:
                 add_message(connection, specialist.candidate_id, key, outcome.message, now)
         return Move(specialist.slug, outcome.step, outcome.reason)
 
-    def _retry(self, slug: str) -> None:
+    def _retry(self, slug: str, kind: Kind | None) -> None:
         now = self.shop.clock()
         with self.shop.database.transaction() as connection:
             specialist = find_specialist(connection, slug)
@@ -330,7 +336,9 @@ class Pipeline:
                 raise ReplyError(f"'{slug}' is not a specialist that failed or waits.")
             if not may_be_trained(connection, specialist):
                 raise ReplyError(f"'{slug}' belongs to a merge that is over; propose it again.")
-            begin(connection, specialist, new_run_id(), "Tried again.", now)
+            reason = f"Tried again as a {kind}." if kind else "Tried again."
+            again = replace(specialist, kind=kind or specialist.kind)
+            begin(connection, again, new_run_id(), reason, now)
 
     def _renew(self) -> int:
         with self.shop.database.transaction() as connection:

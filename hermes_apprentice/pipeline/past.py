@@ -13,8 +13,8 @@ from hermes_apprentice.domain.dataset import Dataset
 from hermes_apprentice.domain.exchange import Exchange
 from hermes_apprentice.domain.specialist import Manifest
 from hermes_apprentice.errors import DatasetError
+from hermes_apprentice.pipeline.generators import open_for_gate
 from hermes_apprentice.pipeline.workshop import Workshop
-from hermes_apprentice.serving.cpu import open_artefact
 from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.validator.regression import Contender
@@ -70,12 +70,12 @@ def contender(shop: Workshop, slug: str, version: int) -> Iterator[Contender]:
     run = shop.run_dir(dict(manifest.recipe)[RUN])
     with (
         registered.checkout() as folder,
-        open_artefact(folder, dataset, shop.embedder, shop.redactor) as runtime,
+        open_for_gate(shop, manifest.kind, folder, dataset) as judged,
     ):
         yield Contender(
             name=slug,
             dataset=dataset,
-            answer_many=runtime.answer_many,
+            answer_many=judged.answer_many,
             out_of_fold=run / str(manifest.kind) / "out_of_fold.jsonl",
             threshold=manifest.verdict.threshold,
         )

@@ -25,11 +25,13 @@ from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Envelope, Manifest, Specialist, Stage, Step
 from hermes_apprentice.domain.training import TrainingResult
 from hermes_apprentice.errors import NotEnoughExamplesError, RegistryError
+from hermes_apprentice.pipeline.generators import why_not
 from hermes_apprentice.pipeline.judging import VERDICT, VERDICT_FILE, judge
 from hermes_apprentice.pipeline.merging import merge_of
 from hermes_apprentice.pipeline.past import RUN, lessons, tested
 from hermes_apprentice.pipeline.training import output_dir, train
 from hermes_apprentice.pipeline.workshop import Workshop
+from hermes_apprentice.serving.guard import SERVED_BY
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.storage.transfers import highest_number, remember_number
 
@@ -115,6 +117,9 @@ def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
     verdict = judge(shop, specialist, merge)
     if verdict.outcome is Outcome.PASSED:
         return _to(specialist, Step.VALIDATED, verdict.reasons[0])
+    if verdict.outcome is Outcome.REJECTED and specialist.kind is not Kind.GENERATOR:
+        words = _verdict_in_words(specialist, merge, verdict)
+        return _next_kind(shop, specialist, " ".join(verdict.reasons), words)
     step = Step.REJECTED if verdict.outcome is Outcome.REJECTED else Step.WAITING
     return Outcomes(
         step,
@@ -133,6 +138,25 @@ def _verdict_in_words(specialist: Specialist, merge: Merge | None, verdict: Verd
     return messages.verdict_message(specialist.slug, verdict)
 
 
+def _next_kind(shop: Workshop, specialist: Specialist, reason: str, words: str) -> Outcomes:
+    """Go on with a generator on the same data, or say why none is tried.
+
+    The extractor is no next kind of the classifier: each fits its own shape of answers only.
+    """
+    wanted = shop.settings.generator.fallback
+    problem = why_not(shop.settings) if wanted else "generator.fallback is off"
+    if problem:
+        told = f"No generator was tried: {problem.rstrip('.')}."
+        step, kind, reason = Step.REJECTED, specialist.kind, f"{reason} {told}"
+    else:
+        told = "A generator is trained on the same data next."
+        step, kind = Step.DATASET_BUILT, Kind.GENERATOR
+        reason = f"The {specialist.kind} was rejected. {told} {reason}"
+    opening, _, why = words.partition("\n")  # a long message is cut at its end
+    message = messages.limited("\n".join([opening, told, why]))
+    return Outcomes(step, reason, kind, specialist.version, message)
+
+
 def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
     folder = shop.run_dir(specialist.run_id)
     output = output_dir(folder, specialist.kind)
@@ -146,6 +170,8 @@ def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
     recipe = dict(result.recipe) | {RUN: specialist.run_id}
     if merge is not None:
         recipe[MERGED_FROM] = " ".join(merge.slugs)
+    if specialist.kind is Kind.GENERATOR:
+        recipe[SERVED_BY] = (output / SERVED_BY).read_text(encoding="utf-8")
     manifest = _published(shop, specialist) or shop.registry.publish(
         output / "artefact",
         Manifest(

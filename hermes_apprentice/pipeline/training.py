@@ -23,6 +23,7 @@ from hermes_apprentice.errors import (
     StorageError,
     UnknownVersionError,
 )
+from hermes_apprentice.pipeline.generators import order_for
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.jobs import JobState, ask_to_stop, find_job, list_jobs, save_job
@@ -57,6 +58,7 @@ def train(shop: Workshop, specialist: Specialist) -> TrainingResult:
             embedder=shop.embedder.name,
             train_python=find_train_python(shop.settings.trainer.train_python) or "",
             seed=shop.settings.trainer.seed,
+            generator=order_for(shop.settings) if specialist.kind is Kind.GENERATOR else None,
         )
         result = _run(shop, specialist, job)
     _record(shop, specialist, JobState.FINISHED, 1.0, f"{result.method}, {result.seconds:.1f} s")
@@ -147,11 +149,18 @@ def _run(shop: Workshop, specialist: Specialist, job: TrainingJob) -> TrainingRe
     show(0.0, "starting")
     asked = _Asked(shop.database, specialist.run_id)
     try:
-        return run_training(job, show, timeout=shop.settings.trainer.timeout_seconds, stop=asked)
+        return run_training(job, show, timeout=_longest(shop, specialist.kind), stop=asked)
     except ApprenticeError as error:
         state = JobState.CANCELLED if asked.asked else JobState.FAILED
         _record(shop, specialist, state, reached, str(error))
         raise
+
+
+def _longest(shop: Workshop, kind: Kind) -> float:
+    settings = shop.settings
+    if kind is Kind.GENERATOR:
+        return settings.generator.timeout_seconds
+    return settings.trainer.timeout_seconds
 
 
 class _Asked(Stop):

@@ -23,10 +23,13 @@ from hermes_apprentice.errors import ApprenticeError, ArtefactError
 from hermes_apprentice.privacy.redaction import Redactor
 from hermes_apprentice.registry.registry import MATCHER_FOLDER, Registry
 from hermes_apprentice.registry.signing import load_or_create_keys
+from hermes_apprentice.router.heavy import HeavyLoader
 from hermes_apprentice.router.matcher import EmbeddingMatcher
 from hermes_apprentice.router.specialists import Loaded, Loading
 from hermes_apprentice.serving.adapter import digest_of
 from hermes_apprentice.serving.cpu import load_runtime
+from hermes_apprentice.serving.guard import SERVED_BY
+from hermes_apprentice.serving.local_host import NAME
 from hermes_apprentice.serving.remote_generator import load_remote
 from hermes_apprentice.serving.remote_host import RemoteHost
 from hermes_apprentice.serving.runtime import Runtime
@@ -69,6 +72,7 @@ class RegistrySource:
         self._kept: dict[str, tuple[_Files, Loaded, Envelope]] = {}
         self._dropped: list[Runtime] = []
         self._host = RemoteHost(settings)
+        self._heavy = HeavyLoader(settings)
 
     @property
     def problems(self) -> Mapping[str, str]:
@@ -78,6 +82,7 @@ class RegistrySource:
     def close(self) -> None:
         """Give the threads back; what they are doing is finished first."""
         self._host.close()
+        self._heavy.close()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def stamp(self, wanted: Mapping[str, int]) -> object:
@@ -91,12 +96,14 @@ class RegistrySource:
             _files(root / MATCHER_FOLDER),
             *((slug, _files(root / slug / str(version))) for slug, version in wanted.items()),
             _files(self._settings.keys_dir),
+            self._heavy.stamp,
         )
 
     def load(self, wanted: Mapping[str, int]) -> Loading:
         """Load and verify versions and the newest matcher."""
         if not wanted:
             self._keep({})
+            self._heavy.keep(set())
             return Loading()
         try:
             keys = load_or_create_keys(self._settings.keys_dir)
@@ -115,6 +122,9 @@ class RegistrySource:
             except ApprenticeError as error:
                 problems[slug] = str(error)
         self._keep(kept)
+        self._heavy.keep(
+            {(slug, version, self._seen(slug, version)) for slug, version in wanted.items()}
+        )
         try:
             model, words = _open_matcher(registry, embedder, self._newest_matcher())
         except ApprenticeError as error:
@@ -139,7 +149,7 @@ class RegistrySource:
     def _load_one(
         self, registry: Registry, embedder: OnnxEmbedder, slug: str, version: int
     ) -> tuple[_Files, Loaded, Envelope]:
-        files = _files(self._settings.registry_dir / slug / str(version))
+        files = self._seen(slug, version)
         before = self._kept.get(slug)
         if before is not None and before[0] == files and before[1].version == version:
             return before
@@ -149,11 +159,14 @@ class RegistrySource:
         deadline = None
         if manifest.kind is Kind.GENERATOR:
             deadline = self._settings.vllm.deadline_seconds
-            runtime = (
-                load_remote(registered, self._host, self._open_redactor)
-                if self._answering
-                else _Unasked()
-            )
+            if not self._answering:
+                runtime = _Unasked()
+            elif dict(manifest.recipe).get(SERVED_BY) == NAME:
+                runtime = self._heavy.runtime(
+                    (slug, version, files), registered, embedder, self._open_redactor
+                )
+            else:
+                runtime = load_remote(registered, self._host, self._open_redactor)
         else:
             runtime = load_runtime(registered, embedder, self._open_redactor, self._executor)
         loaded = Loaded(
@@ -166,6 +179,9 @@ class RegistrySource:
             parents=tuple(dict(manifest.recipe).get(MERGED_FROM, "").split()),
         )
         return files, loaded, manifest.envelope
+
+    def _seen(self, slug: str, version: int) -> _Files:
+        return _files(self._settings.registry_dir / slug / str(version))
 
     def _keep(self, kept: dict[str, tuple[_Files, Loaded, Envelope]]) -> None:
         """Hold on to these, and drop the others."""

@@ -17,6 +17,9 @@ from hermes_apprentice.errors import ArtefactError
 from hermes_apprentice.privacy.placeholders import placeholders_in
 from hermes_apprentice.privacy.redaction import Redaction, Redactor, restore_answer
 
+SERVED_BY = "served_by"
+"""Entry in a manifest's recipe that names the way of serving that the gate judged."""
+
 NO_REDACTION = "none"
 """What a manifest says where nothing is redacted."""
 

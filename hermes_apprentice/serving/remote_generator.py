@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hermes_apprentice.domain.dataset import Dataset
-from hermes_apprentice.domain.prompt import render
+from hermes_apprentice.domain.prompt import Message, render
 from hermes_apprentice.domain.shape import Shape
 from hermes_apprentice.domain.specialist import Abstain, Answer, Manifest
 from hermes_apprentice.embedding.base import Encoding
@@ -24,15 +24,18 @@ from hermes_apprentice.errors import ArtefactError, NotReadyError, ServingError
 from hermes_apprentice.inference.generator import confidence_of
 from hermes_apprentice.privacy.redaction import Redactor
 from hermes_apprentice.serving.adapter import Adapter, open_adapter
-from hermes_apprentice.serving.guard import Guard, place_of, present, redactor_for
+from hermes_apprentice.serving.guard import (
+    SERVED_BY,
+    Guard,
+    place_of,
+    present,
+    redactor_for,
+)
 from hermes_apprentice.serving.remote_host import RemoteHost
 from hermes_apprentice.settings import Settings
 
 NAME = "model-server"
 """What manifests call this way of serving."""
-
-SERVED_BY = "served_by"
-"""Entry in a manifest's recipe that names the way of serving that the gate judged."""
 
 AT_ONCE = 8
 """Requests of the gate that run at the same time."""
@@ -108,6 +111,15 @@ class RemoteGenerator:
     def close(self) -> None:
         """Have the adapter unloaded once its requests are answered; returns at once."""
         self._host.remove(self.adapter)
+
+    def bare(self, conversations: Sequence[Sequence[Message]]) -> list[str | None]:
+        """Return what the base without the adapter says; ``None`` where it was cut off.
+
+        Raises:
+            ServingError: The server failed.
+        """
+        told = self._host.complete_bare(conversations, self.adapter.card)
+        return [one.text if one.finish == "stop" else None for one in told]
 
     async def _answer(self, request: str) -> Answer | Abstain:
         try:

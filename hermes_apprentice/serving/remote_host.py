@@ -20,10 +20,11 @@ from typing import Any, TypeVar
 
 from hermes_apprentice.domain.prompt import Message
 from hermes_apprentice.errors import ApprenticeError, ConfigError, NotReadyError, ServingError
+from hermes_apprentice.inference.generator import GeneratorCard
 from hermes_apprentice.serving.adapter import Adapter
 from hermes_apprentice.serving.model_server import Completion, ModelServer
 from hermes_apprentice.serving.residency import Residency
-from hermes_apprentice.serving.vllm import Address, VllmChild, read_note
+from hermes_apprentice.serving.vllm import BASE_NAME, Address, VllmChild, read_note
 from hermes_apprentice.settings import Settings
 
 PROBE_SECONDS = 2.0
@@ -174,6 +175,32 @@ class RemoteHost:
         completion = await self._present().complete(adapter, messages)
         self._without_probabilities = completion.log_probabilities is None
         return completion
+
+    def complete_bare(
+        self, conversations: Sequence[Sequence[Message]], card: GeneratorCard
+    ) -> list[Completion]:
+        """Ask the base without an adapter, from a thread without an event loop.
+
+        Raises:
+            ServingError: The server failed, or nobody said what it calls its base.
+        """
+        mine = self._settings.vllm.server in ("child", "service")
+        model = BASE_NAME if mine else self._settings.vllm.base_model
+        if not model:
+            raise ServingError("vllm.base_model does not say what the server calls its base")
+
+        async def everyone() -> list[Completion]:
+            return [
+                await self._present().complete_bare(
+                    model,
+                    one,
+                    max_tokens=card.max_new_tokens,
+                    chat_template=card.chat_template,
+                )
+                for one in conversations
+            ]
+
+        return self.submit(everyone()).result()
 
     def _present(self) -> Residency:
         if self._residency is None:

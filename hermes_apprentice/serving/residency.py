@@ -147,6 +147,18 @@ class Residency:
                 self._forget_one(adapter.name)
                 raise
 
+    async def complete_bare(
+        self, model: str, messages: Sequence[Message], *, max_tokens: int, chat_template: str
+    ) -> Completion:
+        """Ask a base model without any adapter.
+
+        Raises:
+            ServingError: The server failed, or has no such model.
+        """
+        return await self._server.complete(
+            model, messages, max_tokens=max_tokens, chat_template=chat_template
+        )
+
     async def bring_in(self, adapter: Adapter) -> None:
         """Load an adapter now, so that its first request need not wait.
 

@@ -27,6 +27,9 @@ from hermes_apprentice.serving.model_server import ModelServer
 from hermes_apprentice.settings import Settings, VllmSettings, child_environment
 from hermes_apprentice.storage.files import write_atomically
 
+BASE_NAME = "apprentice-base"
+"""What our vLLM calls the base without an adapter."""
+
 ENVIRONMENT_DIR = ".venv-vllm"
 """Name of the folder in which vLLM's environment is looked for."""
 
@@ -210,7 +213,7 @@ def arguments(settings: VllmSettings, port: int) -> Sequence[str]:
     """Return vLLM's arguments."""
     return (
         *("--model", settings.base_model),
-        *("--served-model-name", "apprentice-base"),
+        *("--served-model-name", BASE_NAME),
         *("--host", "127.0.0.1", "--port", str(port)),
         *("--enable-lora", "--max-loras", str(settings.max_loras)),
         # Unloaded adapters stay in this cache until they are pushed out; loaded ones must not be.

@@ -107,8 +107,8 @@ def _ourselves() -> list[str]:
     """Return pip's arguments for this very package, from its checkout where there is one."""
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").is_file():
-        return ["-e", f"{checkout}[train]"]
-    return [f"hermes-apprentice[train]=={metadata.version('hermes-apprentice')}"]
+        return ["-e", f"{checkout}[train,generate]"]
+    return [f"hermes-apprentice[train,generate]=={metadata.version('hermes-apprentice')}"]
 
 
 def _do(command: list[str]) -> None:

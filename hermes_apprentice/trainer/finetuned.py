@@ -310,7 +310,7 @@ def main(arguments: Sequence[str]) -> int:
     """Do the task named on the command line."""
     import torch
 
-    from hermes_apprentice.trainer.parentage import die_with_parent
+    from hermes_apprentice.storage.parentage import die_with_parent
 
     if len(arguments) > 1:
         die_with_parent(int(arguments[1]))

@@ -37,7 +37,7 @@ def train(
     progress: Progress,
     finetune: Finetuner | None = None,
 ) -> Trained:
-    """Train one specialist.
+    """Train one specialist of a kind that runs in the sidecar.
 
     With ``Method.AUTO`` an extractor is also given a fine-tuned encoder where
     ``finetune`` can make one and there is something left to gain; see `better`.
@@ -45,12 +45,7 @@ def train(
     Raises:
         TrainingError: These examples cannot be learned this way, and why.
     """
-    if len(examples) < MIN_EXAMPLES:
-        raise TrainingError(
-            f"{len(examples)} examples to learn from are too few; {MIN_EXAMPLES} is the least"
-        )
-    if kind is Kind.GENERATOR:
-        raise TrainingError("a generator is not trained on a CPU")
+    check_enough(examples)
     if kind is Kind.CLASSIFIER:
         if method not in (Method.AUTO, Method.HEAD):
             raise TrainingError(f"a classifier is not trained by {method.value!r}")
@@ -75,6 +70,14 @@ def train(
     if heavy is None:
         return light.trained
     return heavy if insist else better(light.trained, heavy)
+
+
+def check_enough(examples: Sequence[Example]) -> None:
+    """Raise `TrainingError` if there are too few examples to learn from."""
+    if len(examples) < MIN_EXAMPLES:
+        raise TrainingError(
+            f"{len(examples)} examples to learn from are too few; {MIN_EXAMPLES} is the least"
+        )
 
 
 def better(light: Trained, heavy: Trained) -> Trained:

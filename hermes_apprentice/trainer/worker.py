@@ -19,8 +19,8 @@ from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.training import Method, TrainingJob, TrainingResult
 from hermes_apprentice.errors import ApprenticeError, TrainingError
 from hermes_apprentice.storage.files import new_folder, write_atomically
-from hermes_apprentice.trainer.parentage import die_with_parent
-from hermes_apprentice.trainer.trained import Trained
+from hermes_apprentice.storage.parentage import die_with_parent
+from hermes_apprentice.trainer.trained import Trained, part_of
 
 ARTEFACT_DIR = "artefact"
 HELD_OUT_FILE = "out_of_fold.jsonl"
@@ -45,7 +45,8 @@ def run(job: TrainingJob) -> TrainingResult:
     from hermes_apprentice.inference.artefact import Artefact, write_artefact
     from hermes_apprentice.trainer.examples import read_training_data
     from hermes_apprentice.trainer.finetuning import finetuner
-    from hermes_apprentice.trainer.selection import train
+    from hermes_apprentice.trainer.generator import finish, train_generator
+    from hermes_apprentice.trainer.selection import check_enough, train
 
     started = time.monotonic()
     output = Path(job.output_dir)
@@ -55,22 +56,26 @@ def run(job: TrainingJob) -> TrainingResult:
     finetune = None
     if job.kind is Kind.EXTRACTOR and job.method in (Method.AUTO, Method.FINETUNED):
         finetune = finetuner(job, store, embedder.name)
-    trained = train(
-        job.kind,
-        job.method,
-        data.shape,
-        data.examples,
-        embedder,
-        job.seed,
-        report,
-        finetune,
-    )
+    if job.kind is Kind.GENERATOR:
+        check_enough(data.examples)
+        trained = train_generator(job, data.examples, part_of(report, 0.0, 0.98))
+    else:
+        trained = train(
+            job.kind,
+            job.method,
+            data.shape,
+            data.examples,
+            embedder,
+            job.seed,
+            report,
+            finetune,
+        )
     result = TrainingResult(
         run_id=job.run_id,
         kind=job.kind,
         method=trained.method,
         embedder=embedder.digest,
-        base=embedder.name,
+        base=trained.recipe.get("base", embedder.name),
         recipe=_recipe(job, trained),
         seconds=time.monotonic() - started,
     )
@@ -81,8 +86,10 @@ def run(job: TrainingJob) -> TrainingResult:
             folder,
             Artefact(kind=job.kind, method=trained.method, embedder=embedder.digest),
         )
-    write_atomically(output / HELD_OUT_FILE, _held_out(data.examples, trained))
+    if trained.held_out:  # a generator is not cross-fitted
+        write_atomically(output / HELD_OUT_FILE, _held_out(data.examples, trained))
     write_atomically(output / RESULT_FILE, RESULT.dump_json(result, indent=1) + b"\n")
+    finish(output)
     report(1.0, "done")
     return result
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hermes_apprentice.domain.dataset import Example
-from hermes_apprentice.domain.evaluation import Interval, Scores, f1
+from hermes_apprentice.domain.evaluation import Interval, Scores, f1, mean_rouge_l
 from hermes_apprentice.domain.shape import Shape
 from hermes_apprentice.statistics.intervals import (
     Bounds,
@@ -161,6 +161,7 @@ def weigh(
             others=()
             if cheaper is None or repeated is None
             else ((cheaper.name, f1(shape, repeated, references)),),
+            rouge_l=mean_rouge_l(shape, texts, references),
         ),
         calibration=calibration,
         test_rows=len(test),

@@ -91,6 +91,7 @@ def _table(scores: Scores, threshold: float) -> str:
         ("F1", f"{scores.f1:.3f}"),
         (f"F1 of {scores.baseline}", f"{scores.baseline_f1:.3f}"),
         *((f"F1 of {name}", f"{value:.3f}") for name, value in scores.others),
+        *((("ROUGE-L", f"{scores.rouge_l:.3f}"),) if scores.rouge_l is not None else ()),
         ("Gain in F1", f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"),
         ("Answers of the wrong shape", f"{scores.invalid:.1%}"),
         ("Median time of an answer", f"{scores.latency_p50_ms:.1f} ms"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,6 +73,7 @@ def examine(
     clock: Callable[[], float] = time.perf_counter,
     rival: Rival | None = None,
     embed: Embed | None = None,
+    served_by: str = "",
 ) -> Examination:
     """Score a served artefact, and keep the rows for the report.
 
@@ -89,6 +91,7 @@ def examine(
         clock: Seconds.
         rival: The baseline; the best constant answer where there is none.
         embed: Finds the most similar known request; without it that comparison is left out.
+        served_by: What the artefact was asked through, for the reasons; empty for the sidecar.
 
     Raises:
         EvaluationError: The dataset has no example to judge by, or predictions are damaged.
@@ -118,7 +121,11 @@ def examine(
         rival=rival,
         cheaper=None if embed is None else nearest(known, embed),
     )
-    return Examination(judge(evidence, settings), (*tested, *(unseen if pooled else ())))
+    verdict = judge(evidence, settings)
+    if served_by:
+        said = f"It was asked through {served_by}, as it would be when serving."
+        verdict = replace(verdict, reasons=(*verdict.reasons, said))
+    return Examination(verdict, (*tested, *(unseen if pooled else ())))
 
 
 def _some(examples: tuple[Example, ...], seed: int) -> list[Example]:

@@ -6,6 +6,7 @@ import typer
 
 from hermes_apprentice.approvals.messages import question_list
 from hermes_apprentice.domain.money import dollars
+from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.interfaces.cli.console import (
     Json,
     day,
@@ -121,12 +122,15 @@ def reply(text: str = typer.Argument(help='Such as "train gc-7f3a".')) -> None:
 
 def tick(
     retry: str = typer.Option("", help="Try this specialist again from its data."),
+    kind: Kind | None = typer.Option(
+        None, help="With --retry: train it as this, whatever its answers look like."
+    ),
     until_idle: bool = typer.Option(False, "--until-idle", help="Go on until nothing moves."),
     as_json: bool = Json,
 ) -> None:
     """Take every approved specialist one step further."""
     with opened(show_progress=True) as (_, _, pipeline):
-        done = pipeline.tick(retry or None)
+        done = pipeline.tick(retry or None, kind)
         reports = [done]
         while until_idle and done.pending:
             done = pipeline.tick()

@@ -10,6 +10,7 @@ from hermes_apprentice.approvals.changes import merge_question
 from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
 from hermes_apprentice.pipeline import stages
 from hermes_apprentice.pipeline.exporting import export_specialist
+from hermes_apprentice.pipeline.exports import export as export_model
 from hermes_apprentice.pipeline.housekeeping import clean
 from hermes_apprentice.pipeline.importing import import_specialist
 
@@ -77,6 +78,19 @@ def rollback(name: str, yes: bool = typer.Option(False, "--yes", help="Do not as
         typer.confirm(f"Go back to the previous version of '{name}'?", abort=True)
     with opened() as (_, _, pipeline):
         typer.echo(pipeline.rollback(name, "cli asked for it"))
+
+
+@app.command("export-merged")
+def export_merged(
+    name: str,
+    target: Path,
+    gguf: bool = typer.Option(
+        False, "--gguf", help="Write one GGUF file with llama.cpp's converter."
+    ),
+) -> None:
+    """Write a generator and its base as one 16-bit model, for other servers."""
+    with opened() as (_, _, pipeline):
+        typer.echo(export_model(pipeline.shop, name, target, gguf=gguf))
 
 
 @app.command()

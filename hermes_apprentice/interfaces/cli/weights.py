@@ -11,6 +11,7 @@ from hermes_apprentice.embedding.onnx_embedder import open_embedder
 from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.interfaces.cli.console import Json, print_json, print_table
 from hermes_apprentice.settings import load_settings
+from hermes_apprentice.trainer.bases import find_base, load_bases
 
 app = typer.Typer(help="The embedder's weights: fetched once, checked by sha256.")
 
@@ -56,6 +57,37 @@ def pull(
         typer.echo(
             "Its sha256 was not known beforehand; it was recorded, and another one is refused."
         )
+
+
+@app.command()
+def bases(as_json: bool = Json) -> None:
+    """List the base models that generators can be trained on."""
+    settings = load_settings()
+    known = load_bases(settings.bases_path)
+    if settings.trainer.base_model not in known:
+        base = find_base(settings.trainer.base_model, known)
+        known[base.name] = base
+        chosen = base.name
+    else:
+        chosen = settings.trainer.base_model
+    if as_json:
+        print_json(known)
+        return
+    print_table(
+        "Base models",
+        ("name", "chosen", "licence", "billions", "GPU memory", "chat template"),
+        [
+            (
+                base.name,
+                "yes" if base.name == chosen else "",
+                base.licence,
+                f"{base.parameters:.2f}",
+                f"{base.min_vram_gb:g} GB",
+                base.chat_template,
+            )
+            for base in known.values()
+        ],
+    )
 
 
 @app.command()

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from hermes_apprentice.domain.dataset import Example, Split
 from hermes_apprentice.domain.shape import Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Abstain, Answer
-from hermes_apprentice.errors import ConfigError
+from hermes_apprentice.errors import ConfigError, ServingError
 from hermes_apprentice.privacy.redaction import Redactor
 from hermes_apprentice.serving.adapter import open_adapter
+from hermes_apprentice.serving.local_generator import shots
 from hermes_apprentice.serving.remote_generator import RemoteGenerator
 from hermes_apprentice.serving.remote_host import RemoteHost
 from hermes_apprentice.settings import Settings, VllmSettings
@@ -54,6 +56,45 @@ def make(
     yield build
     for host in hosts:
         host.close()
+
+
+def test_the_bare_base_is_asked_with_examples_and_by_the_name_that_is_set(
+    make: Make, fake_vllm: Any, settings: Settings, vllm_stage: ModuleType, tmp_path: Path
+) -> None:
+    shown = [example("the app crashes", "bug")]
+    asked = shots("Label: {request}", "Be brief.", shown, [example("refund", "billing")])
+    with pytest.raises(ServingError, match=r"vllm\.base_model"):
+        make().bare(asked)
+    chosen = VllmSettings(server="url", url=fake_vllm.url, base_model="base")
+    host = RemoteHost(settings.model_copy(update={"vllm": chosen}))
+    try:
+        vllm_stage.write_generator(tmp_path / "bare", ANSWERS)
+        adapter = open_adapter(tmp_path / "bare", slug="bare", version="1")
+        host.add(adapter, lambda: None)
+        host.wait_ready(adapter, 20)
+        one = RemoteGenerator(host, adapter, shape=LABELS, threshold=0.0, redactor=None)
+        assert one.bare(asked) == ["unknown"]
+    finally:
+        host.close()
+    sent = fake_vllm.asked[-1]
+    assert sent["model"] == "base"
+    assert [(row["role"], row["content"]) for row in sent["messages"]] == [
+        ("system", "Be brief."),
+        ("user", "Label: the app crashes"),
+        ("assistant", "bug"),
+        ("user", "Label: refund"),
+    ]
+
+
+def example(request: str, answer: str) -> Example:
+    return Example(
+        example_id=request,
+        group=request,
+        split=Split.TRAIN,
+        request=request,
+        answer=answer,
+        asked_at=0.0,
+    )
 
 
 def test_a_sure_answer_of_the_right_shape_is_given(make: Make) -> None:
