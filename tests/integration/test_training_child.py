@@ -24,9 +24,10 @@ from hermes_apprentice.domain.training import Method, TrainingJob
 from hermes_apprentice.embedding.base import Embedder
 from hermes_apprentice.errors import ArtefactError, MissingExtraError, TrainingError
 from hermes_apprentice.inference.artefact import load_model
+from hermes_apprentice.trainer.child import Stop
 from hermes_apprentice.trainer.environment import find_train_python
 from hermes_apprentice.trainer.examples import read_training_data, write_dataset
-from hermes_apprentice.trainer.jobs import Stop, run_training
+from hermes_apprentice.trainer.jobs import run_training
 
 MODELS = platformdirs.user_cache_path("hermes-apprentice") / "models"
 DEADLINE = 120.0
@@ -190,7 +191,7 @@ def test_a_killed_child_leaves_nothing_half_written(job: Callable[..., TrainingJ
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(TrainingError, match="status -9"):
+    with pytest.raises(TrainingError, match="killed by signal 9"):
         run_training(task, kill, DEADLINE)
     assert killed and left_behind(task) == {"job.json", "training.log"}
 
