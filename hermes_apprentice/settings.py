@@ -130,6 +130,9 @@ class GateSettings(_Section):
     """Share of a parent's requests that a merged specialist may at most leave unanswered more
     than it; half of that it may answer wrongly more."""
 
+    timeout_seconds: float = Field(default=1_800, gt=0)
+    """Longest time the gate may take; its process is ended after that."""
+
 
 class MatcherSettings(_Section):
     """When a request counts as one of a pattern's."""
@@ -406,6 +409,10 @@ class ModelSettings(_Section):
     """The model store; by default ``models`` in Apprentice's home."""
 
 
+KEYS = {"upstream_api_key", "fallback_api_keys", "vllm_api_key", "admin_key"}
+"""Fields of `Settings` that are never written to a file."""
+
+
 class Settings(_Section):
     """Everything that can be set."""
 
@@ -532,6 +539,17 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             for item in error.errors()
         )
         raise ConfigError(f"{path}: {problems}") from error
+    return with_keys(settings, variables)
+
+
+def with_keys(settings: Settings, environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings with the keys that their own variables and files hold.
+
+    Args:
+        settings: Without keys, such as those that a child process was handed.
+        environment: Variables to read instead of the process' own.
+    """
+    variables = os.environ if environment is None else environment
     upstream = settings.upstream
     vllm_key = variables.get(settings.vllm.api_key_env) if settings.vllm.api_key_env else None
     admin_key = variables.get(ADMIN_KEY_ENV, "").strip()

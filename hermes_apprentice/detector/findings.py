@@ -20,6 +20,7 @@ from hermes_apprentice.detector.maturity import unformed
 from hermes_apprentice.detector.merging import Corpus, Group, Home, assign, belongs, settle
 from hermes_apprentice.settings import DetectorSettings
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
+from hermes_apprentice.storage.transfers import imported_patterns
 
 MAX_POOL = 20_000
 """Most requests that are clustered; the newest count."""
@@ -62,6 +63,7 @@ def look(view: View) -> Findings:
         members = {
             one.pattern.pattern_id: store.members(one.pattern.pattern_id) for one in patterns
         }
+        brought = imported_patterns(connection)
         loose = store.loose(sorted(settled_ids), MAX_POOL)
         settled = [
             load_settled(view, one, members[one.pattern.pattern_id])
@@ -70,7 +72,14 @@ def look(view: View) -> Findings:
         ]
         pool = load(view, loose)
     unsettled = [one for one in patterns if one.pattern.pattern_id not in settled_ids]
-    sorting = _sort(settled, pool, view.settings)
+    placed = {
+        number
+        for number, one in enumerate(settled)
+        if one.sample.exchanges
+        # One from another machine has a place before it has a request of this one.
+        or (one.stored.pattern.pattern_id in brought and one.stored.embedder == view.embedder)
+    }
+    sorting = _sort(settled, sorted(placed), pool, view.settings)
     found = [
         settled_finding(view, one, pool, np.flatnonzero(sorting.owner == number), regrouped)
         for number, (one, regrouped) in enumerate(zip(settled, sorting.regrouped, strict=True))
@@ -110,8 +119,9 @@ class _Sorting(NamedTuple):
     """What is none of the settled patterns."""
 
 
-def _sort(settled: Sequence[Settled], pool: Batch, settings: DetectorSettings) -> _Sorting:
-    usable = [number for number, one in enumerate(settled) if one.sample.exchanges]
+def _sort(
+    settled: Sequence[Settled], usable: Sequence[int], pool: Batch, settings: DetectorSettings
+) -> _Sorting:
     homes = [_home(settled[number]) for number in usable]
     owner = np.full(len(pool.exchanges), -1, dtype=np.int64)
     regrouped = [False] * len(settled)
@@ -152,12 +162,12 @@ def _distinct(group: Group) -> int:
 
 
 def _home(one: Settled) -> Home:
-    near = one.sample.corpus.embeddings @ one.stored.centre
+    near = one.sample.corpus.embeddings @ one.stored.centre if one.sample.exchanges else np.zeros(0)
     return Home(
         one.stored.pattern.shape,
         one.stored.centre,
         one.stored.radius,
-        float(np.quantile(near, 0.1)),
+        float(np.quantile(near, 0.1)) if len(near) else np.inf,
     )
 
 

@@ -11,6 +11,7 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
+from hermes_apprentice.domain.dates import looks_written, written_moments
 from hermes_apprentice.domain.shape import JsonScalar
 
 _UNITS = (
@@ -28,6 +29,8 @@ _COUNTS = {"dozen": 12, "couple": 2, "pair": 2, "once": 1, "twice": 2}
 _TOKEN = re.compile(r"\d+|[\u2e80-\ufaff]|[^\W\d_\u2e80-\ufaff]+")
 _NUMBER = re.compile(r"\d+(?:[.,'\u2019\u00a0\u202f ]\d+)*")
 _WORD = re.compile(r"[a-z]+")
+_MINUS = re.compile(r"(?:[-\u2212]|\bminus[ ])$", re.IGNORECASE)
+_PERCENT = re.compile(r"[ \u00a0]?(?:%|per ?cent\b)", re.IGNORECASE)
 
 
 class Span(NamedTuple):
@@ -48,12 +51,14 @@ class Haystack:
         self._request = request
         self._squeezed, self._starts, self._ends = _squeeze(request)
         self._numbers: dict[float, tuple[Span, ...]] | None = None
+        self._moments: dict[str, tuple[Span, ...]] | None = None
 
     def spans(self, value: JsonScalar) -> tuple[Span, ...]:
         """Return where the value stands in the request, first to last.
 
         Texts are looked for from token to token, numbers by value: ``1200`` is
-        found in ``1,200``, ``12`` in ``twelve`` and in ``a dozen``.
+        found in ``1,200``, ``12`` in ``twelve`` and in ``a dozen``, ``0.15`` in ``15 %``.
+        A day or a time of day is found however the request writes it.
         ``None``, booleans and empty texts are never found.
         """
         if value is None or isinstance(value, bool):
@@ -61,6 +66,8 @@ class Haystack:
         if isinstance(value, int | float):
             return self._number_spans(float(value))
         found = self._text_spans(value)
+        if not found and looks_written(value):
+            found = self._moment_spans(value)
         if not found and (number := _as_number(value)) is not None:
             found = self._number_spans(number)
         return found
@@ -99,8 +106,25 @@ class Haystack:
             found: dict[float, list[Span]] = {}
             for number, span in (*_digit_numbers(self._request), *_spoken_numbers(self._request)):
                 found.setdefault(number, []).append(span)
+                if percent := _PERCENT.match(self._request, span.end):
+                    # Rounded, for 7 / 100 is not the 0.07 that JSON gives.
+                    share = round(number / 100, 12)
+                    found.setdefault(share, []).append(Span(span.start, percent.end()))
             self._numbers = {number: _outermost(spans) for number, spans in found.items()}
-        return self._numbers.get(abs(value), ())
+        spans = self._numbers.get(abs(value), ())
+        return tuple(map(self._with_sign, spans)) if value < 0 else spans
+
+    def _with_sign(self, span: Span) -> Span:
+        sign = _MINUS.search(self._request, max(0, span.start - 6), span.start)
+        return Span(sign.start(), span.end) if sign else span
+
+    def _moment_spans(self, value: str) -> tuple[Span, ...]:
+        if self._moments is None:
+            found: dict[str, list[Span]] = {}
+            for moment in written_moments(self._request):
+                found.setdefault(moment.value, []).append(Span(moment.start, moment.end))
+            self._moments = {written: _outermost(spans) for written, spans in found.items()}
+        return self._moments.get(value, ())
 
 
 def copied_from(value: JsonScalar, request: str) -> bool:

@@ -6,13 +6,15 @@ not JSON objects (``shape_inference``).
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from itertools import combinations
+from typing import Any, NamedTuple
 
 from hermes_apprentice.domain.closed_set import by_frequency, is_closed
 from hermes_apprentice.domain.copying import Haystack
 from hermes_apprentice.domain.json_answer import JsonAnswer
+from hermes_apprentice.domain.leaves import containers_of, leaf_paths, missing_as, occurrences
 from hermes_apprentice.domain.shape import FieldKind, FieldShape, JsonScalar, Missing
 
 COPIED_SHARE = 0.85
@@ -29,6 +31,15 @@ RARE_PATH = 0.04
 MIN_FOR_RARE = 10
 """Answers needed before a leaf can be called rare."""
 
+DEFAULT_SHARE = 0.6
+"""Share of the values that do not stand in their requests that one value must have to be what
+is written when nothing is said."""
+
+_LEAST_DEFAULTS = 3
+_MOST_ORDERED = 300
+"""Leaves up to which their order is weighed pair by pair; nobody's schema has more."""
+
+_LONE_LISTS = 0.1
 _CHOICES_CHECKED = 20
 _VALUES_CHECKED = 400
 
@@ -56,16 +67,9 @@ class Fields(NamedTuple):
     """The samples that have this schema."""
 
 
-class _Absent:
-    """Marks a key that is left out."""
-
-
-_ABSENT: Final = _Absent()
-
-
 def read_sample(request: Haystack, answer: JsonAnswer) -> Sample | None:
     """Pair an answer with its request; ``None`` if its keys make no paths."""
-    paths = _paths(answer.value)
+    paths = leaf_paths(answer.value)
     return None if paths is None else Sample(request, answer, paths)
 
 
@@ -81,80 +85,18 @@ def infer_fields(samples: Sequence[Sample]) -> Fields:
 
 def object_fits(fields: Sequence[FieldShape], value: dict[str, Any]) -> bool:
     """Whether an object has known leaves only, of the right types, and none missing."""
-    paths = _paths(value)
+    paths = leaf_paths(value)
     if paths is None:
         return False
     known = {leaf.path for leaf in fields}
-    containers = {above for path in known for above in _containers(path)}
+    lone = {leaf.path.removesuffix("[]") for leaf in fields if leaf.lone}
+    containers = {above for path in known for above in containers_of(path)}
     for path in paths:
         if path not in known:
-            missing = all(_missing(item) is not None for item in occurrences(value, path))
-            if path not in containers or not missing:
+            missing = all(missing_as(item) is not None for item in occurrences(value, path))
+            if path not in lone and (path not in containers or not missing):
                 return False
     return all(_field_fits(leaf, occurrences(value, leaf.path)) for leaf in fields)
-
-
-def occurrences(value: Any, path: str) -> list[Any]:
-    """Return every value at a path, in order.
-
-    Where a key, a list or an object above it is missing there is one missing
-    value: ``None``, an empty text or list, or a mark for a key that is left out.
-    """
-    current = [value]
-    for part in path.split("."):
-        name = part.rstrip("[]")
-        current = [item.get(name, _ABSENT) if _is_object(item) else _gone(item) for item in current]
-        for _ in range((len(part) - len(name)) // 2):
-            current = [
-                element
-                for item in current
-                for element in (item if isinstance(item, list) and item else [_gone(item)])
-            ]
-    return current
-
-
-def _is_object(item: Any) -> bool:
-    return isinstance(item, dict) and bool(item)
-
-
-def _gone(item: Any) -> Any:
-    """What a path below ``item`` finds when nothing is there."""
-    return _ABSENT if _missing(item) is None else item
-
-
-def _missing(value: Any) -> Missing | None:
-    if value is _ABSENT:
-        return Missing.ABSENT
-    if value is None:
-        return Missing.NULL
-    return Missing.EMPTY if value in ("", [], {}) else None
-
-
-def _paths(value: Any, path: str = "") -> tuple[str, ...] | None:
-    """Return the leaves of a value in order; ``None`` if a key cannot be part of a path."""
-    found: dict[str, None] = {}
-    if isinstance(value, dict) and (value or not path):
-        for key, item in value.items():
-            if not key or set(key) & set(".[]"):
-                return None
-            below = _paths(item, f"{path}.{key}" if path else key)
-            if below is None:
-                return None
-            found.update(dict.fromkeys(below))
-        return tuple(found)
-    if isinstance(value, list) and value:
-        for item in value:
-            below = _paths(item, f"{path}[]")
-            if below is None:
-                return None
-            found.update(dict.fromkeys(below))
-        return tuple(found)
-    return (path,)
-
-
-def _containers(path: str) -> list[str]:
-    """Return the paths above a leaf: ``a[].b`` lies in ``a`` and in ``a[]``."""
-    return [path[:at] for at in range(len(path)) if path[at] == "." or path[at : at + 2] == "[]"]
 
 
 def _of_dominant_schema(samples: Sequence[Sample]) -> list[Sample]:
@@ -163,17 +105,70 @@ def _of_dominant_schema(samples: Sequence[Sample]) -> list[Sample]:
     Leaves that occur together belong to one schema, however often each is left
     out; the schema of the most samples counts. Rare leaves belong to none.
     """
+    samples = _with_lists(samples)
     counts = Counter(path for sample in samples for path in sample.paths)
     least = max(1.0, RARE_PATH * len(samples)) if len(samples) >= MIN_FOR_RARE else 0.0
+    kept = _with_common_leaves(samples, counts, least)
+    if 2 * len(kept) < len(samples):  # many leaves, each of which is rare
+        kept = _with_common_leaves(samples, counts, min(1.0, least))
+    schema = _largest_schema(kept)
+    chosen = [sample for sample in kept if schema.issuperset(sample.paths)]
+    if 2 * len(chosen) < len(samples):
+        # Answers that say one thing each do not tell their keys to be of one schema.
+        schema |= {sample.paths[0] for sample in kept if len(sample.paths) == 1}
+        chosen = [sample for sample in kept if schema.issuperset(sample.paths)]
+    return chosen
+
+
+def _with_common_leaves(
+    samples: Sequence[Sample], counts: Counter[str], least: float
+) -> list[Sample]:
     common = {path for path, count in counts.items() if count > least}
-    containers = {above for path in common for above in _containers(path)}
+    containers = {above for path in common for above in containers_of(path)}
     kept = []
     for sample in samples:
         leaves = tuple(path for path in sample.paths if path not in containers)
         if common.issuperset(leaves):
             kept.append(sample._replace(paths=leaves))
-    schema = _largest_schema(kept)
-    return [sample for sample in kept if schema.issuperset(sample.paths)]
+    return kept
+
+
+def _with_lists(samples: Sequence[Sample]) -> list[Sample]:
+    """Count a value as a list of one where the others are lists of several."""
+    alone: Counter[str] = Counter()
+    several: Counter[str] = Counter()
+    listed_alone: Counter[str] = Counter()
+    listed = {path for sample in samples for path in sample.paths if path.endswith("[]")}
+    lists = {path.removesuffix("[]") for path in listed if path.count("[]") == 1}
+    for sample in samples:
+        for path in sample.paths:
+            bare = path.removesuffix("[]")
+            if bare not in lists:
+                continue
+            if path == bare:
+                alone[bare] += missing_as(occurrences(sample.answer.value, path)[0]) is None
+            elif len(occurrences(sample.answer.value, path)) > 1:
+                several[bare] += 1
+            else:
+                listed_alone[bare] += 1
+    lone = {
+        path
+        for path in lists
+        if alone[path] and several[path] and listed_alone[path] <= _LONE_LISTS * alone[path]
+    }
+    # Where lists are rare they are mistakes, as every rare leaf is.
+    lone = {path for path in lone if several[path] > RARE_PATH * len(samples)}
+    return [
+        sample._replace(
+            paths=tuple(
+                f"{path}[]"
+                if path in lone and missing_as(occurrences(sample.answer.value, path)[0]) is None
+                else path
+                for path in sample.paths
+            )
+        )
+        for sample in samples
+    ]
 
 
 def _largest_schema(samples: Sequence[Sample]) -> set[str]:
@@ -196,16 +191,36 @@ def _largest_schema(samples: Sequence[Sample]) -> set[str]:
 
 
 def _key_order(samples: Sequence[Sample]) -> list[str]:
-    """Merge the answers' key orders, the most frequent first."""
-    order: list[str] = []
-    for paths, _ in by_frequency(Counter(sample.paths for sample in samples)):
+    """Merge the answers' key orders: what mostly stands before goes before."""
+    counted = by_frequency(Counter(sample.paths for sample in samples))
+    left: list[str] = []
+    for paths, _ in counted:
         at = 0
         for path in paths:
-            if path in order:
-                at = order.index(path) + 1
+            if path in left:
+                at = left.index(path) + 1
             else:
-                order.insert(at, path)
+                left.insert(at, path)
                 at += 1
+    if len(left) > _MOST_ORDERED:
+        return left
+    before: Counter[tuple[str, str]] = Counter()
+    for paths, count in counted:
+        for pair in combinations(paths, 2):
+            before[pair] += count
+    ahead: Counter[str] = Counter()
+    behind: defaultdict[str, list[str]] = defaultdict(list)
+    for (one, other), count in list(before.items()):
+        if count > before[other, one]:
+            ahead[other] += 1
+            behind[one].append(other)
+    order: list[str] = []
+    while left:
+        # Where answers contradict each other, the one with the fewest others before it.
+        following = min(left, key=lambda path: ahead[path])
+        order.append(following)
+        left.remove(following)
+        ahead.subtract(behind[following])
     return order
 
 
@@ -216,7 +231,7 @@ def _field(path: str, samples: Sequence[Sample]) -> FieldShape:
     for sample in samples:
         present = []
         for value in occurrences(sample.answer.value, path):
-            how = _missing(value)
+            how = missing_as(value)
             if how is not None:
                 missing[how] += 1
             elif not isinstance(value, dict | list):
@@ -226,8 +241,16 @@ def _field(path: str, samples: Sequence[Sample]) -> FieldShape:
     value_type = _dominant_type([value for value, _ in values])
     values = [(value, request) for value, request in values if _has_type(value, value_type)]
     counts = Counter(_exact(value) for value, _ in values)
-    copied = sum(request.holds(value) for value, request in values) / max(1, len(values))
+    held = [request.holds(value) for value, request in values]
+    copied = sum(held) / max(1, len(values))
     kind = _kind(values, counts, copied, always=not missing)
+    default = None
+    if kind in (FieldKind.CLOSED_SET, FieldKind.FREE_TEXT) and not missing:
+        default = _default(values, held)
+        # A text out of a few, told from the whole request, is safer than one that is looked for.
+        if kind is FieldKind.CLOSED_SET and value_type == "string" and "[]" not in path:
+            default = None
+        kind = kind if default is None else FieldKind.COPIED
     listed: tuple[JsonScalar, ...] = ()
     if kind in (FieldKind.CONSTANT, FieldKind.CLOSED_SET):
         listed = tuple(value for (_, value), _ in by_frequency(counts)) or (None,)
@@ -239,7 +262,39 @@ def _field(path: str, samples: Sequence[Sample]) -> FieldShape:
         value_type=value_type,
         values=listed,
         copied_share=copied,
+        default=default,
+        lone=_is_lone(path, samples),
     )
+
+
+def _is_lone(path: str, samples: Sequence[Sample]) -> bool:
+    """Whether values stand alone where a list has one element."""
+    if not path.endswith("[]") or path.count("[]") > 1:
+        return False
+    found = (occurrences(sample.answer.value, path.removesuffix("[]")) for sample in samples)
+    return any(missing_as(value) is None and not isinstance(value, list) for (value,) in found)
+
+
+def _default(values: Sequence[tuple[JsonScalar, Haystack]], held: Sequence[bool]) -> JsonScalar:
+    """Return the value that is written when nothing is said, ``None`` if there is none.
+
+    It seldom stands in its request, and nearly all other values do.
+    """
+    pairs = list(zip(values, held, strict=True))
+    absent = Counter(_exact(value) for (value, _), found in pairs if not found)
+    if not absent:
+        return None
+    key, count = by_frequency(absent)[0]
+    same = sum(_exact(value) == key for value, _ in values)
+    others = [(pair, found) for pair, found in pairs if _exact(pair[0]) != key]
+    distinct = Counter(_exact(value) for (value, _), _ in others)
+    usual = (
+        count >= max(_LEAST_DEFAULTS, DEFAULT_SHARE * absent.total(), same / 2)
+        and len(distinct) >= 2
+        and sum(found for _, found in others) >= COPIED_SHARE * len(others)
+        and not _choices_are_listed([pair for pair, _ in others], distinct)
+    )
+    return key[1] if usual else None
 
 
 def _kind(
@@ -273,7 +328,7 @@ def _choices_are_listed(
 def _field_fits(leaf: FieldShape, found: list[Any]) -> bool:
     known = {_exact(value) for value in leaf.values}
     for value in found:
-        if _missing(value) is not None:
+        if missing_as(value) is not None:
             if leaf.missing is Missing.NEVER:
                 return False
         elif not _has_type(value, leaf.value_type) or (known and _exact(value) not in known):

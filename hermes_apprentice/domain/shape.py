@@ -81,6 +81,13 @@ class FieldShape:
     copied_share: float = 0.0
     """Share of the present values found in the request, 0 to 1."""
 
+    default: JsonScalar = None
+    """The value of a copied field where the request does not mention it; ``None`` where there
+    is no such value, and ``missing`` says what is written."""
+
+    lone: bool = False
+    """Whether a list of one element is written as the element alone, without brackets."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonStyle:

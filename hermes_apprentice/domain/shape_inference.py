@@ -16,8 +16,9 @@ from statistics import median
 from hermes_apprentice.domain.closed_set import by_frequency, is_closed
 from hermes_apprentice.domain.copying import Haystack, Span, copied_from
 from hermes_apprentice.domain.evaluation import label_key, parse_json
-from hermes_apprentice.domain.fields import infer_fields, object_fits, occurrences, read_sample
+from hermes_apprentice.domain.fields import infer_fields, object_fits, read_sample
 from hermes_apprentice.domain.json_answer import infer_style, render, split_json
+from hermes_apprentice.domain.leaves import occurrences
 from hermes_apprentice.domain.shape import FieldKind, Shape, ShapeKind
 
 __all__ = ["Haystack", "Span", "copied_from", "fits", "fits_request", "infer_shape", "render"]
@@ -98,7 +99,7 @@ def fits_request(shape: Shape, request: str, answer: str) -> bool:
         for leaf in shape.fields
         if leaf.kind is FieldKind.COPIED
         for value in occurrences(parsed, leaf.path)
-        if isinstance(value, str | int | float) and value != ""
+        if isinstance(value, str | int | float) and value not in ("", leaf.default)
     ]
     return 2 * sum(map(haystack.holds, values)) >= len(values)
 

@@ -20,13 +20,13 @@ class Method(StrEnum):
     """The better by cross-validation of what can run here."""
 
     HEAD = "head"
-    """Classifier: a softmax head on the frozen embedding."""
+    """Classifier: a head on what the frozen embedder says."""
 
     CRF = "crf"
     """Extractor: a linear-chain CRF over frozen token states and lexical features."""
 
     FINETUNED = "finetuned"
-    """Extractor: the encoder itself, fine-tuned; needs the training environment."""
+    """Classifier or extractor: the encoder itself, fine-tuned; needs the training environment."""
 
     LORA = "lora"
     """Generator: an adapter on a language model; needs the generator's environment."""

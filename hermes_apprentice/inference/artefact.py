@@ -84,6 +84,10 @@ def load_model(folder: Path, embedder: Embedder) -> CpuModel:
         from hermes_apprentice.inference.classifier import Classifier
 
         return Classifier.load(folder)
+    if artefact.kind is Kind.CLASSIFIER and artefact.method is Method.FINETUNED:
+        from hermes_apprentice.inference.finetuned_classifier import FinetunedClassifier
+
+        return FinetunedClassifier.load(folder)
     if artefact.kind is Kind.EXTRACTOR and artefact.method is Method.CRF:
         from hermes_apprentice.inference.extractor import Extractor
 

@@ -1,4 +1,4 @@
-"""The classifier: a softmax head on the request's embedding, open to unknown requests.
+"""The classifier: a head on what the embedder says of a request, open to unknown requests.
 
 A request is answered with the confidence of its label times how typical it is
 of that label's training requests. Knows nothing about training.
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hermes_apprentice.embedding.base import Encoding, FloatArray
+from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.errors import ArtefactError
 from hermes_apprentice.inference.arrays import read_groups, write_groups
 from hermes_apprentice.inference.base import Prediction
@@ -25,11 +25,15 @@ from hermes_apprentice.inference.confidence import (
     nearness,
     read_confidence,
 )
+from hermes_apprentice.inference.features import text_inputs
 from hermes_apprentice.inference.head import SoftmaxHead, bag_of, softmax
+from hermes_apprentice.inference.perceptron import Perceptron
 from hermes_apprentice.inference.words import split_words
 
 LABELS_FILE = "labels.json"
 WEIGHTS_FILE = "weights.npz"
+_HEAD = "head"
+_NETWORK = "network"
 SIGNALS = 3
 """How many numbers the calibration reads."""
 
@@ -41,8 +45,8 @@ class Classifier:
     labels: tuple[str, ...]
     """The answers, exactly as the upstream writes them."""
 
-    head: SoftmaxHead
-    """Scores the labels."""
+    head: SoftmaxHead | Perceptron
+    """Scores the labels, from the embedding and words or from the states as well."""
 
     owners: NDArray[np.int32]
     """Label of every exemplar, shape ``(exemplars,)``."""
@@ -66,26 +70,32 @@ class Classifier:
         if encodings is None:
             raise ArtefactError("this classifier needs the embedder's encodings")
         return [
-            self._predict(request, encoding.embedding)
+            self.judge(self.scores(request, encoding), encoding)
             for request, encoding in zip(requests, encodings, strict=True)
         ]
 
-    def _predict(self, request: str, embedding: FloatArray) -> Prediction:
-        bag = bag_of(split_words(request)) if self.head.vocabulary else []
-        scores = self.head.scores(embedding, bag)
+    def judge(self, scores: NDArray[np.float64], encoding: Encoding) -> Prediction:
+        """Return the label with the best score, and how sure that is."""
         picked = int(scores.argmax())
-        near = nearness(self.typicality.exemplars[self.owners == picked] @ embedding)
+        near = nearness(self.typicality.exemplars[self.owners == picked] @ encoding.embedding)
         signals = label_signals(scores, near)
         typical = self.typicality.from_similarity(familiarity(signals, self.score_weight))
         confidence = self.calibration.probability(signals) * typical
         return Prediction(self.labels[picked], confidence)
+
+    def scores(self, request: str, encoding: Encoding) -> NDArray[np.float64]:
+        """Return the score of every label, shape ``(labels,)``."""
+        if isinstance(self.head, Perceptron):
+            return self.head.scores(text_inputs(encoding)).astype(np.float64)
+        bag = bag_of(split_words(request)) if self.head.vocabulary else []
+        return self.head.scores(encoding.embedding, bag)
 
     def save(self, folder: Path) -> None:
         """Write the model's files into ``folder``."""
         write_groups(
             folder / WEIGHTS_FILE,
             {
-                "head": self.head.to_arrays(),
+                _NETWORK if isinstance(self.head, Perceptron) else _HEAD: self.head.to_arrays(),
                 "confidence": confidence_arrays(self.calibration, self.typicality),
                 "owners": {
                     "owners": self.owners.astype(np.int32),
@@ -109,7 +119,11 @@ class Classifier:
             raise ArtefactError(f"{LABELS_FILE} cannot be read; train again") from exc
         groups = read_groups(folder / WEIGHTS_FILE)
         try:
-            head = SoftmaxHead.from_arrays(groups["head"])
+            head = (
+                Perceptron.from_arrays(groups[_NETWORK])
+                if _NETWORK in groups
+                else SoftmaxHead.from_arrays(groups[_HEAD])
+            )
             calibration, typicality = read_confidence(groups["confidence"], SIGNALS)
             owners = groups["owners"]["owners"]
             score_weight = float(groups["owners"]["score_weight"])
@@ -118,7 +132,7 @@ class Classifier:
         fits = (
             isinstance(labels, list)
             and all(isinstance(label, str) for label in labels)
-            and len(labels) == len(head.bias)
+            and len(labels) == _size(head)
             and owners.shape == (len(typicality.exemplars),)
         )
         if not fits:
@@ -131,6 +145,10 @@ class Classifier:
             typicality=typicality,
             score_weight=score_weight,
         )
+
+
+def _size(head: SoftmaxHead | Perceptron) -> int:
+    return len(head.output_bias if isinstance(head, Perceptron) else head.bias)
 
 
 def label_signals(scores: NDArray[np.float64], near: float) -> NDArray[np.float64]:

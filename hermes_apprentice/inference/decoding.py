@@ -5,7 +5,7 @@ The same for every method: what found the labels does not matter here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from hermes_apprentice.domain.shape import JsonScalar
 from hermes_apprentice.inference.chain import OUTSIDE, Tagging
-from hermes_apprentice.inference.plan import AnswerPlan, Placed, Source
+from hermes_apprentice.inference.elements import ElementPlace, element_places, rows_of
+from hermes_apprentice.inference.plan import (
+    AnswerPlan,
+    FieldPlan,
+    Placed,
+    Source,
+    list_name,
+    set_head,
+)
 from hermes_apprentice.inference.readings import READINGS
 from hermes_apprentice.inference.words import Word
 
@@ -50,6 +58,10 @@ class Decoded(NamedTuple):
     choice, and 1 where a span could not be read; shape ``(SIGNALS,)``."""
 
 
+Judge = Callable[[FieldPlan, ElementPlace], NDArray[np.float64]]
+"""Gives the probabilities of a choice of a list's element."""
+
+
 def spans_of(tagging: Tagging) -> list[LabelledSpan]:
     """Return the spans that the labels mark, in order."""
     spans = []
@@ -76,6 +88,7 @@ def decode(
     words: Sequence[Word],
     taggings: Sequence[Tagging],
     choices: Mapping[str, NDArray[np.float64]],
+    judge: Judge,
 ) -> Decoded:
     """Put an answer together.
 
@@ -86,7 +99,9 @@ def decode(
         request: The text.
         words: Its words.
         taggings: One per track.
-        choices: Probabilities of each choice field's values, "missing" last where there is one.
+        choices: Probabilities of each decision about the whole request, by name, "missing" last
+            where there is one.
+        judge: Gives those of a choice of a list's element.
     """
     readings = {field.path: READINGS[field.reading] for field in plan.of(Source.SPAN)}
     values: dict[str, list[Placed]] = {
@@ -106,18 +121,13 @@ def decode(
             if value is None:
                 unread = 1.0
             elif "[]" in span.field:
-                values.setdefault(span.field, []).append(Placed(value, span.first))
+                values.setdefault(span.field, []).append(Placed(value, span.first, span.last))
             elif span.probability > best.get(span.field, 0.0):
                 best[span.field] = span.probability
-                values[span.field] = [Placed(value, span.first)]
-    chosen_log, chosen_least = 0.0, 1.0
-    for field in plan.of(Source.CHOICE):
-        shares = choices[field.path]
-        picked = int(shares.argmax())
-        chosen_log += float(np.log(max(_LEAST, shares[picked])))
-        chosen_least = min(chosen_least, float(shares[picked]))
-        if picked < len(field.choices):
-            values[field.path] = [Placed(field.choices[picked], 0)]
+                values[span.field] = [Placed(value, span.first, span.last)]
+    picks = _pick(plan, values, len(words), choices, judge)
+    chosen_log = sum(float(np.log(max(_LEAST, share))) for share in picks)
+    chosen_least = min(picks, default=1.0)
     signals = np.array(
         [
             max(-20.0, sum(tagging.log_probability for tagging in taggings)),
@@ -128,3 +138,40 @@ def decode(
         ]
     )
     return Decoded(plan.write(values), signals)
+
+
+def _pick(
+    plan: AnswerPlan,
+    values: dict[str, list[Placed]],
+    words: int,
+    choices: Mapping[str, NDArray[np.float64]],
+    judge: Judge,
+) -> list[float]:
+    """Add the values of all choices; return the probability of every decision taken."""
+    picks: list[float] = []
+
+    def pick(shares: NDArray[np.float64]) -> int:
+        picked = int(shares.argmax())
+        picks.append(float(shares[picked]))
+        return picked
+
+    for field in plan.of(Source.CHOICE):
+        head = list_name(field)
+        if not head:
+            picked = pick(choices[field.path])
+            if picked < len(field.choices):
+                values[field.path] = [Placed(field.choices[picked], 0)]
+            continue
+        spans = [one for one in plan.of(Source.SPAN) if list_name(one) == head]
+        values[field.path] = []
+        for number, place in enumerate(element_places(rows_of(spans, values), words)):
+            picked = pick(judge(field, place))
+            if picked < len(field.choices):
+                values[field.path].append(Placed(field.choices[picked], number))
+    for field in plan.of(Source.SET):
+        values[field.path] = [
+            Placed(value, place)
+            for place, value in enumerate(field.choices)
+            if pick(choices[set_head(field, place)])
+        ]
+    return picks

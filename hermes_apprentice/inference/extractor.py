@@ -25,10 +25,17 @@ from hermes_apprentice.inference.confidence import (
     read_confidence,
 )
 from hermes_apprentice.inference.decoding import SIGNALS, Decoded, decode
-from hermes_apprentice.inference.features import reads_all, word_features, word_states
+from hermes_apprentice.inference.elements import ElementPlace, element_bag, element_state
+from hermes_apprentice.inference.features import (
+    neighbourhoods,
+    reads_all,
+    word_features,
+    word_states,
+)
 from hermes_apprentice.inference.head import SoftmaxHead, bag_of, softmax
-from hermes_apprentice.inference.plan import AnswerPlan, Source
-from hermes_apprentice.inference.words import Word, split_words
+from hermes_apprentice.inference.perceptron import Perceptron, log_softmax
+from hermes_apprentice.inference.plan import AnswerPlan, FieldPlan, Source, list_name
+from hermes_apprentice.inference.words import split_words
 
 PLAN_FILE = "plan.json"
 WEIGHTS_FILE = "weights.npz"
@@ -45,13 +52,19 @@ class Extractor:
     """One per track of the plan."""
 
     heads: Mapping[str, SoftmaxHead]
-    """One per choice field, by path."""
+    """One per decision of the plan, by name."""
 
     calibration: Calibration
     """Turns signals into a probability."""
 
     typicality: Typicality
     """What the training requests look like."""
+
+    networks: tuple[Perceptron, ...] = ()
+    """One per chain, or none: they read a word's state between those of its neighbours."""
+
+    network_weight: float = 0.0
+    """How much their log-probabilities count beside the chains' scores."""
 
     reads_encodings: bool = field(default=True, init=False)
     """It lives on the embedder's states."""
@@ -91,7 +104,14 @@ class Extractor:
             extra: Scores to add to every word's labels, per track.
         """
         words = split_words(request)
-        scores = self.emissions(request, words, encoding)
+        states = word_states(words, encoding)
+        features = word_features(words, request)
+        scores = [chain.emissions(features, states) for chain in self.chains]
+        if self.networks:
+            around = neighbourhoods(states)
+            seen = states.any(axis=1)
+            for table, network in zip(scores, self.networks, strict=True):
+                table[seen] += self.network_weight * log_softmax(network.scores(around[seen]))
         if extra is not None:
             scores = [own + more for own, more in zip(scores, extra, strict=True)]
         required = self.plan.required
@@ -100,26 +120,29 @@ class Extractor:
         ]
         bag = bag_of(words) if self.heads else []
         choices = {
-            path: softmax(head.scores(encoding.embedding, bag)) for path, head in self.heads.items()
+            head.name: softmax(self.heads[head.name].scores(encoding.embedding, bag))
+            for head in self.plan.heads
+            if head.field.source is Source.SET or not list_name(head.field)
         }
-        decoded = decode(self.plan, request, words, taggings, choices)
-        return decoded, not reads_all(words, encoding)
 
-    def emissions(
-        self, request: str, words: Sequence[Word], encoding: Encoding
-    ) -> list[NDArray[np.float64]]:
-        """Return every word's score for every label, per track."""
-        features = word_features(words, request)
-        states = word_states(words, encoding)
-        return [chain.emissions(features, states) for chain in self.chains]
+        def judge(field: FieldPlan, place: ElementPlace) -> NDArray[np.float64]:
+            head = self.heads[field.path]
+            return softmax(head.scores(element_state(states, place), element_bag(words, place)))
+
+        decoded = decode(self.plan, request, words, taggings, choices, judge)
+        return decoded, not reads_all(words, encoding)
 
     def save(self, folder: Path) -> None:
         """Write the model's files into ``folder``."""
         groups: dict[str, Arrays] = {
             f"chain{track}": chain.to_arrays() for track, chain in enumerate(self.chains)
         }
-        for place, choice in enumerate(self.plan.of(Source.CHOICE)):
-            groups[f"head{place}"] = self.heads[choice.path].to_arrays()
+        for place, head in enumerate(self.plan.heads):
+            groups[f"head{place}"] = self.heads[head.name].to_arrays()
+        for track, network in enumerate(self.networks):
+            groups[f"network{track}"] = network.to_arrays()
+        if self.networks:
+            groups["mixture"] = {"weight": np.array(self.network_weight)}
         groups["confidence"] = confidence_arrays(self.calibration, self.typicality)
         write_groups(folder / WEIGHTS_FILE, groups)
         (folder / PLAN_FILE).write_text(self.plan.to_json(), encoding="utf-8")
@@ -133,18 +156,27 @@ class Extractor:
         """
         plan = read_plan(folder)
         groups = read_groups(folder / WEIGHTS_FILE)
-        choices = plan.of(Source.CHOICE)
         chains = tuple(Chain.from_arrays(_group(groups, f"chain{n}")) for n in range(plan.tracks))
         heads = {
-            choice.path: SoftmaxHead.from_arrays(_group(groups, f"head{place}"))
-            for place, choice in enumerate(choices)
+            head.name: SoftmaxHead.from_arrays(_group(groups, f"head{place}"))
+            for place, head in enumerate(plan.heads)
         }
-        for choice in choices:
-            expected = len(choice.choices) + choice.can_be_missing
-            if len(heads[choice.path].bias) != expected:
-                raise ArtefactError()
+        if any(len(heads[head.name].bias) != head.classes for head in plan.heads):
+            raise ArtefactError()
         known = {span.path for span in plan.of(Source.SPAN)}
         if any(label[2:] not in known for chain in chains for label in chain.labels[1:]):
+            raise ArtefactError()
+        networks = tuple(
+            Perceptron.from_arrays(groups[f"network{track}"])
+            for track in range(plan.tracks)
+            if f"network{track}" in groups
+        )
+        if networks and not _belong_together(networks, chains):
+            raise ArtefactError()
+        weight = np.array(0.0)
+        if networks:
+            weight = _group(groups, "mixture").get("weight", np.array(np.nan))
+        if weight.shape != () or not np.isfinite(weight):
             raise ArtefactError()
         calibration, typicality = read_confidence(_group(groups, "confidence"), SIGNALS + 1)
         return cls(
@@ -153,7 +185,17 @@ class Extractor:
             heads=heads,
             calibration=calibration,
             typicality=typicality,
+            networks=networks,
+            network_weight=float(weight),
         )
+
+
+def _belong_together(networks: Sequence[Perceptron], chains: Sequence[Chain]) -> bool:
+    return len(networks) == len(chains) and all(
+        len(network.output_bias) == len(chain.labels)
+        and len(network.hidden) == 3 * len(chain.dense)
+        for network, chain in zip(networks, chains, strict=True)
+    )
 
 
 def read_plan(folder: Path) -> AnswerPlan:

@@ -84,6 +84,26 @@ def word_states(words: Sequence[Word], encoding: Encoding) -> FloatArray:
     return pooled
 
 
+def text_inputs(encoding: Encoding) -> FloatArray:
+    """Return what a network reads of a whole text: its embedding and the mean of its states.
+
+    Shape ``(dimension + state_dimension,)``. The states are of several layers, so that they tell
+    words that the embedding has already given up for their meaning.
+    """
+    states = encoding.states
+    mean = states.mean(axis=0) if len(states) else np.zeros(states.shape[1], np.float32)
+    result: FloatArray = np.concatenate([encoding.embedding, mean]).astype(np.float32)
+    return result
+
+
+def neighbourhoods(states: FloatArray) -> FloatArray:
+    """Return each word's state between those of its neighbours, shape ``(words, 3 * size)``."""
+    edge = np.zeros((1, states.shape[1]), np.float32)
+    padded = np.concatenate([edge, states, edge])
+    result: FloatArray = np.concatenate([padded[:-2], padded[1:-1], padded[2:]], axis=1)
+    return result
+
+
 def reads_all(words: Sequence[Word], encoding: Encoding) -> bool:
     """Whether the embedder's window reached the last word."""
     if not words:

@@ -7,8 +7,6 @@ else is as in `Extractor`. Torch is not needed.
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,10 +17,9 @@ from hermes_apprentice.errors import ArtefactError
 from hermes_apprentice.inference.base import Prediction
 from hermes_apprentice.inference.decoding import Decoded
 from hermes_apprentice.inference.extractor import Extractor
+from hermes_apprentice.inference.mixture import read_weight, write_weight
 from hermes_apprentice.inference.network import GRAPH_FILE, TOKENIZER_FILE, Network
 from hermes_apprentice.inference.words import split_words
-
-MIX_FILE = "mix.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,7 +62,7 @@ class FinetunedExtractor:
         self.extractor.save(folder)
         for name in (GRAPH_FILE, TOKENIZER_FILE):
             shutil.copyfile(self.folder / name, folder / name)
-        (folder / MIX_FILE).write_text(json.dumps({"weight": self.weight}), encoding="utf-8")
+        write_weight(folder, self.weight)
 
     @classmethod
     def load(cls, folder: Path) -> FinetunedExtractor:
@@ -75,12 +72,9 @@ class FinetunedExtractor:
             ArtefactError: A file is missing, damaged or does not fit the others.
         """
         extractor = Extractor.load(folder)
-        try:
-            weight = float(json.loads((folder / MIX_FILE).read_bytes())["weight"])
-        except (OSError, ValueError, KeyError, TypeError) as exc:
-            raise ArtefactError(f"{MIX_FILE} cannot be read; train again") from exc
+        weight = read_weight(folder)
         network = Network(folder / GRAPH_FILE, folder / TOKENIZER_FILE, len(extractor.chains))
         wanted = tuple(len(chain.labels) for chain in extractor.chains)
-        if network.widths != wanted or not math.isfinite(weight):
+        if network.widths != wanted:
             raise ArtefactError()
         return cls(extractor=extractor, network=network, weight=weight, folder=folder)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hermes_apprentice.errors import ArtefactError, ModelStoreError
+from hermes_apprentice.inference.perceptron import log_softmax
 from hermes_apprentice.inference.pieces import lay_out, open_tokenizer
 from hermes_apprentice.inference.words import Word
 
@@ -52,6 +53,17 @@ class Network:
         """How many labels each track has."""
         return tuple(self._widths)
 
+    def text_log_probabilities(self, request: str) -> NDArray[np.float64]:
+        """Return the log-probability of every label of the whole text, shape ``(labels,)``.
+
+        The first window decides; the scores of its pieces are averaged.
+        """
+        window = lay_out(self._tokenizer, request, ()).windows[0]
+        row = np.array([window], np.int64)
+        feed = {"input_ids": row, "attention_mask": np.ones_like(row)}
+        (scores,) = self._session.run(self._outputs[:1], feed)
+        return log_softmax(scores[0].mean(axis=0))
+
     def log_probabilities(self, request: str, words: Sequence[Word]) -> list[NDArray[np.float64]]:
         """Return per track the log-probability of every label, shape ``(words, labels)``.
 
@@ -68,11 +80,3 @@ class Network:
             for table, scores in zip(tables, self._session.run(self._outputs, feed), strict=True):
                 table[inside] = log_softmax(scores[0][layout.places[inside, 1]])
         return tables
-
-
-def log_softmax(scores: NDArray[Any]) -> NDArray[np.float64]:
-    """Return log-probabilities over the last axis."""
-    wide = scores.astype(np.float64)
-    wide -= wide.max(axis=-1, keepdims=True)
-    result: NDArray[np.float64] = wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
-    return result

@@ -16,7 +16,10 @@ from pydantic import TypeAdapter, ValidationError
 from hermes_apprentice.domain.json_answer import render
 from hermes_apprentice.domain.shape import JsonScalar, JsonStyle, Missing
 from hermes_apprentice.errors import ArtefactError
+from hermes_apprentice.inference.elements import Placed, rows_of
 from hermes_apprentice.inference.readings import READINGS
+
+__all__ = ["AnswerPlan", "FieldPlan", "HeadPlan", "Placed", "Source", "build"]
 
 
 class Source(StrEnum):
@@ -26,7 +29,10 @@ class Source(StrEnum):
     """Words of the request, read in one way."""
 
     CHOICE = "choice"
-    """One of a few values, told from the whole request."""
+    """One of a few values, told from the whole request, or for a list from an element's words."""
+
+    SET = "set"
+    """A list of some of a few values, each told from the whole request."""
 
     CONSTANT = "constant"
     """Always the same."""
@@ -57,6 +63,31 @@ class FieldPlan:
     can_be_missing: bool = False
     """Whether there may be nothing to say; for a choice, that is one more choice, the last."""
 
+    default: JsonScalar = None
+    """What is written when there is nothing to say, instead of ``missing``."""
+
+    lone: bool = False
+    """Whether a list of one element is written as the element alone."""
+
+    anchor: bool = False
+    """Whether the elements of its list are put together around this field."""
+
+    side: int = 0
+    """Where it stands beside the anchor: -1 before, 1 after; 0 without an anchor."""
+
+
+class HeadPlan(NamedTuple):
+    """A decision that a softmax head takes."""
+
+    name: str
+    """Unique in a plan."""
+
+    field: FieldPlan
+    """The field it is about."""
+
+    classes: int
+    """How many outcomes it has."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerPlan:
@@ -71,6 +102,21 @@ class AnswerPlan:
     def of(self, source: Source) -> tuple[FieldPlan, ...]:
         """Return the fields of one source."""
         return tuple(field for field in self.fields if field.source is source)
+
+    @property
+    def heads(self) -> tuple[HeadPlan, ...]:
+        """Every decision: one per choice, and one per value of a set (not in it, in it)."""
+        found: list[HeadPlan] = []
+        for field in self.fields:
+            if field.source is Source.CHOICE:
+                classes = len(field.choices) + field.can_be_missing
+                found.append(HeadPlan(field.path, field, classes))
+            elif field.source is Source.SET:
+                found += [
+                    HeadPlan(set_head(field, place), field, 2)
+                    for place in range(len(field.choices))
+                ]
+        return tuple(found)
 
     @property
     def tracks(self) -> int:
@@ -110,17 +156,18 @@ class AnswerPlan:
         return render(self.style, build(self.fields, values))
 
 
-class Placed(NamedTuple):
-    """A value with the place it was found at, which decides what belongs together."""
-
-    value: JsonScalar
-    """The value."""
-
-    at: int
-    """First word of its span; 0 for choices and constants."""
-
-
 _ADAPTER = TypeAdapter(AnswerPlan)
+
+
+def set_head(field: FieldPlan, place: int) -> str:
+    """Return the name of the head that decides on one value of a set."""
+    return f"{field.path}#{place}"
+
+
+def list_name(field: FieldPlan) -> str:
+    """Return the path of the list that a field is in, or an empty text."""
+    head, bracket, _ = field.path.partition("[]")
+    return head if bracket else ""
 
 
 def build(fields: Sequence[FieldPlan], values: Mapping[str, Sequence[Placed]]) -> dict[str, Any]:
@@ -137,11 +184,14 @@ def build(fields: Sequence[FieldPlan], values: Mapping[str, Sequence[Placed]]) -
             items = _items(group, values, rest == "")
             if items or field.missing is not Missing.ABSENT:
                 empty: Any = None if field.missing is Missing.NULL else []
-                _put(result, head, items or empty)
+                whole = items[0] if len(items) == 1 and field.lone else items
+                _put(result, head, whole if items else empty)
             continue
         found = values.get(field.path, ())
         if found:
             _put(result, field.path, found[0].value)
+        elif field.default is not None:
+            _put(result, field.path, field.default)
         elif field.missing is Missing.ABSENT:
             continue
         else:
@@ -153,30 +203,17 @@ def _items(
     group: Sequence[FieldPlan], values: Mapping[str, Sequence[Placed]], scalars: bool
 ) -> list[Any]:
     """Return the elements of a list, in order of appearance."""
-    placed = sorted(
-        (
-            (item.at, order, item.value)
-            for order, field in enumerate(group)
-            if field.source is Source.SPAN
-            for item in values.get(field.path, ())
-        ),
-        key=lambda entry: entry[:2],
-    )
     if scalars:
-        return [value for _, _, value in placed]
-    rows: list[dict[int, JsonScalar]] = []
-    for _, order, value in placed:
-        if not rows or order in rows[-1]:
-            rows.append({})
-        rows[-1][order] = value
+        return [one.value for one in sorted(values.get(group[0].path, ()), key=lambda one: one.at)]
+    spans = [field for field in group if field.source is Source.SPAN]
     items = []
-    for row in rows:
-        known = {
-            field.path: [Placed(row[order], 0)] for order, field in enumerate(group) if order in row
-        }
+    for number, row in enumerate(rows_of(spans, values)):
+        known = {path: [placed] for path, placed in row.values.items()}
         for field in group:
             if field.source is Source.CONSTANT:
                 known[field.path] = [Placed(field.choices[0], 0)]
+            elif field.source is Source.CHOICE:
+                known[field.path] = [one for one in values.get(field.path, ()) if one.at == number]
         inner = [replace(field, path=field.path.partition("[].")[2]) for field in group]
         items.append(
             build(inner, {path.partition("[].")[2]: found for path, found in known.items()})

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from types import MappingProxyType
 
+from hermes_apprentice.domain.dates import CLOCKS, ORDERS, WRITINGS, read_day, read_time
 from hermes_apprentice.domain.shape import JsonScalar
 
 Reading = Callable[[str], JsonScalar]
@@ -35,12 +37,18 @@ _TIMES = {
     "million": 1_000_000,
 }
 
+_JOINED = re.compile(r"(?<=\d)(?=[^\W\d_])")
+"""Where a number and its unit are written as one word."""
+
+_MINUS = re.compile(r"(?:[-\u2212]|\bminus[ ])$", re.IGNORECASE)
+
 _SPACING: dict[str, Callable[[str], str]] = {
     "": lambda text: text,
     "single_spaced": lambda text: " ".join(text.split()),
     "unspaced": lambda text: "".join(text.split()),
     "bare": lambda text: "".join(filter(str.isalnum, text)),
     "digits": lambda text: "".join(filter(str.isdecimal, text)),
+    "apart": lambda text: _JOINED.sub(" ", " ".join(text.split())),
 }
 _CASE: dict[str, Callable[[str], str]] = {
     "": lambda text: text,
@@ -86,7 +94,7 @@ def _number(text: str, *, decimal_mark: str) -> float | int | None:
     if len(whole) > 300:
         return None
     value = float(f"{whole or 0}.{part}") if part else int(whole or 0)
-    return -value if text[: found.start()].endswith(("-", "\u2212")) else value
+    return -value if _MINUS.search(text[: found.start()]) else value
 
 
 def _integer(text: str) -> int | None:
@@ -96,7 +104,14 @@ def _integer(text: str) -> int | None:
     digits = re.sub(r"\D", "", found.group())
     if len(digits) > 300:
         return None
-    return -int(digits) if text[: found.start()].endswith(("-", "\u2212")) else int(digits)
+    return -int(digits) if _MINUS.search(text[: found.start()]) else int(digits)
+
+
+def _share(text: str) -> float | None:
+    """Read a percentage as a share of one."""
+    value = _number(text, decimal_mark=".")
+    # Rounded, for 7 / 100 is not the 0.07 that JSON gives.
+    return None if value is None else round(value / 100, 12)
 
 
 def _text_reading(case: str, spacing: str) -> Reading:
@@ -133,7 +148,12 @@ def _all_readings() -> dict[str, Reading]:
     readings["integer"] = _integer
     readings["number"] = _point
     readings["number.comma"] = _comma
+    readings["number.share"] = _share
     readings["integer.text"] = _as_text(_integer)
+    for order, writing in product(ORDERS, WRITINGS):
+        readings[f"day.{order}.{writing}"] = partial(read_day, order=order, writing=writing)
+    for clock in CLOCKS:
+        readings[f"time.{clock}"] = partial(read_time, clock=clock)
     return readings
 
 
@@ -142,11 +162,11 @@ READINGS = MappingProxyType(_all_readings())
 
 
 def readings_for(value_type: str) -> tuple[str, ...]:
-    """Return the names of the readings that give values of a field's type."""
+    """Return the names of the readings that give values of a field's type, plainer ones first."""
     if value_type == "integer":
         return ("integer",)
     if value_type == "number":
-        return ("number", "number.comma")
+        return ("number", "number.comma", "number.share")
     if value_type == "boolean":
         return ()
     texts = (name for name in READINGS if not name.startswith(("integer", "number")))

@@ -10,6 +10,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,7 @@ from hermes_apprentice.observer.harvest import HarvestReport, harvest
 from hermes_apprentice.observer.profiles import discover_profiles
 from hermes_apprentice.pipeline.allowance import raise_ceiling, tell_reached
 from hermes_apprentice.pipeline.deciding import decide, words_of
+from hermes_apprentice.pipeline.failing import report_path, write_failure
 from hermes_apprentice.pipeline.matching import refit_matcher
 from hermes_apprentice.pipeline.merging import may_be_trained, propose, propose_alike, settle
 from hermes_apprentice.pipeline.retraining import begin, propose_retirement, propose_retraining
@@ -217,6 +219,8 @@ class Pipeline:
                 names = ", ".join(one.slug for one in list_specialists(connection)) or "none"
                 raise UnknownVersionError(f"There is no specialist '{slug}'; known: {names}.")
             path = self.shop.run_dir(found.run_id) / str(found.kind) / "verdict.md"
+            if found.step is Step.FAILED:
+                path = report_path(self.shop, found)
             report = path.read_text(encoding="utf-8") if path.exists() else found.reason
             target = self.shop.settings.rollout.target_agreement
             return details_of(connection, found, report, target)
@@ -295,6 +299,8 @@ class Pipeline:
         try:
             outcome = take_step(self.shop, specialist)
         except (ApprenticeError, OSError) as error:
+            with suppress(OSError):  # the disk may be what failed
+                write_failure(self.shop, specialist, error)
             outcome = Outcomes(
                 Step.FAILED,
                 str(error),

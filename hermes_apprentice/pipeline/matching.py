@@ -1,7 +1,8 @@
 """Fit the matcher: which requests belong to which specialist, and which to none.
 
 The rows are the operator's own requests. Members of a registered specialist's
-pattern are its class; everything else that a person typed is background. What
+pattern are its class, together with the vectors that came with a specialist of another
+machine; everything else that a person typed is background. What
 may be either (its answer fits a specialist's shape, yet the detector did not
 count it as a member; or there is no answer to tell) is left out, because as
 background it would teach the matcher to refuse the very requests it is for.
@@ -30,6 +31,12 @@ from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.merges import merge_into
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.storage.specialists import list_specialists
+from hermes_apprentice.storage.transfers import (
+    MATCHER,
+    highest_number,
+    imported_vectors,
+    remember_number,
+)
 
 GROWTH = 1.2
 """The matcher is fitted anew when there are this many times more requests than last time."""
@@ -93,9 +100,11 @@ def _verified(shop: Workshop, registered: list[Specialist]) -> list[Manifest]:
 
 def _present(shop: Workshop) -> dict[str, Any]:
     try:
-        return dict(shop.registry.open_matcher().details)
+        with shop.database.transaction() as connection:
+            least = highest_number(connection, MATCHER)
+        return dict(shop.registry.open_matcher(least).details)
     except ApprenticeError:
-        return {}  # none yet, or a damaged one: a new one replaces it
+        return {}  # none yet, a damaged one or one that was put back: a new one replaces it
 
 
 def changed(old: dict[str, Any], new: dict[str, Any]) -> bool:
@@ -107,7 +116,7 @@ def changed(old: dict[str, Any], new: dict[str, Any]) -> bool:
     """
     if any(old.get(name) != new[name] for name in new if name != "requests"):
         return True
-    return bool(new["requests"] >= GROWTH * old["requests"])
+    return bool(new["requests"] > old["requests"] and new["requests"] >= GROWTH * old["requests"])
 
 
 def _embed_the_rest(shop: Workshop) -> None:
@@ -130,8 +139,10 @@ def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any])
     with shop.database.transaction() as connection:
         patterns = PatternStore(connection)
         members = {one.slug: known & set(patterns.members(one.pattern_id)) for one in manifests}
+        imported = imported_vectors(connection, _key(shop))
+        above = highest_number(connection, MATCHER)
     # A pattern whose sessions were all deleted in Hermes has nothing left to be matched by.
-    manifests = [one for one in manifests if members[one.slug]]
+    manifests = [one for one in manifests if members[one.slug] or one.pattern_id in imported]
     if not manifests:
         return
     class_of = {
@@ -146,9 +157,14 @@ def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any])
     ]
     kept = [row for row, label in enumerate(labels) if label is not None]
     numbers = np.array([labels[row] for row in kept], dtype=np.int64)
+    brought = [imported.get(manifest.pattern_id) for manifest in manifests]
+    rows = [embeddings.vectors[kept]] if kept else []
+    rows += [vectors for vectors in brought if vectors is not None]
     model = fit_open_set(
-        embeddings.vectors[kept],
-        numbers,
+        np.concatenate(rows),
+        np.concatenate(
+            [numbers, *(np.full(len(v), at) for at, v in enumerate(brought) if v is not None)]
+        ),
         tuple(manifest.slug for manifest in manifests),
         shop.settings.matcher.false_route_rate,
         shop.settings.trainer.seed,
@@ -156,11 +172,16 @@ def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any])
     bound = model.bound
     files = {MATCHER_FILE: model.to_bytes()}
     texts = [exchanges[embeddings.exchange_ids[row]].request for row in kept]
-    words = fit_word_filter(texts, numbers, len(manifests))
+    # Vectors have no words: the filter would turn away what it never saw a text of.
+    told = all(
+        vectors is None or int((numbers == at).sum()) >= len(vectors)
+        for at, vectors in enumerate(brought)
+    )
+    words = fit_word_filter(texts, numbers, len(manifests)) if told else None
     if words is not None:
         files[FILTER_FILE] = words.to_bytes()
         details = {**details, "words": words.evidence._asdict()}
-    shop.registry.publish_matcher(
+    number = shop.registry.publish_matcher(
         files,
         {
             **details,
@@ -169,7 +190,10 @@ def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any])
             "upper": bound.upper,
             "confidence": bound.confidence,
         },
+        above,
     )
+    with shop.database.transaction() as connection:
+        remember_number(connection, MATCHER, number)
 
 
 def _label(

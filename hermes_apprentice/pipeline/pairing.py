@@ -15,13 +15,15 @@ from hermes_apprentice.domain.merge import Merge, MergeState, Parent, merge_dige
 from hermes_apprentice.domain.pattern import Pattern
 from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Specialist, Stage, Step
-from hermes_apprentice.errors import ReplyError
+from hermes_apprentice.errors import RegistryError, ReplyError
+from hermes_apprentice.pipeline.past import is_imported
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.storage.merges import find_merge, list_merges
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 from hermes_apprentice.storage.rollouts import find_rollout, tally
 from hermes_apprentice.storage.specialists import find_specialist, list_specialists
 from hermes_apprentice.storage.tenants import owner_of
+from hermes_apprentice.storage.transfers import imported_patterns
 
 SERVING = (Stage.SHADOW, Stage.CANARY, Stage.LIVE)
 """Stages in which a specialist may be merged."""
@@ -45,9 +47,16 @@ def look(shop: Workshop, left: str, right: str, asked_by: str) -> Merge:
         stored = {one.pattern.pattern_id: one for one in store.stored()}
         parts = [Part(stored[one.pattern_id], store.members(one.pattern_id)) for one in pair]
         counts = [tally(connection, one.slug, one.version or 0) for one in pair]
+        brought = imported_patterns(connection)
         merge_id = _handle(connection, digits, (left, right))
         known = find_merge(connection, merge_id)
         _, taken = store.names()
+    for servant in pair:
+        if servant.pattern_id in brought and _tested_elsewhere(shop, servant):
+            raise ReplyError(
+                f"'{servant.slug}' came from another machine, and its test stayed there, so "
+                "nothing can be proven to be no worse; train it again here first."
+            )
     if owners[0] != owners[1]:
         raise ReplyError(
             f"'{left}' belongs to {owners[0]} and '{right}' to {owners[1]}; what one tenant's "
@@ -96,6 +105,19 @@ def look(shop: Workshop, left: str, right: str, asked_by: str) -> Merge:
         state=MergeState.PROPOSED,
         updated_at=shop.clock(),
     )
+
+
+def _tested_elsewhere(shop: Workshop, specialist: Specialist) -> bool:
+    """Whether the present version was judged on another machine.
+
+    Raises:
+        ReplyError: It is damaged.
+    """
+    try:
+        version = shop.registry.open_version(specialist.slug, specialist.version or 0)
+    except RegistryError as error:
+        raise ReplyError(f"'{specialist.slug}' cannot be merged: {error}") from error
+    return is_imported(version.manifest)
 
 
 def _servant(connection: sqlite3.Connection, slug: str) -> Specialist:

@@ -22,6 +22,9 @@ from hermes_apprentice.validator.regression import Contender
 RUN = "run"
 """Entry in the recipe of a signed manifest that names the run it came from."""
 
+IMPORTED_FROM = "imported_from"
+"""The entry that names the key, name, version and digest it had on the machine it came from."""
+
 
 def dataset_of(shop: Workshop, manifest: Manifest) -> Dataset:
     """Return the dataset that a version was trained and judged on.
@@ -37,6 +40,21 @@ def dataset_of(shop: Workshop, manifest: Manifest) -> Dataset:
             "was trained on."
         )
     return dataset
+
+
+def is_imported(manifest: Manifest) -> bool:
+    """Whether a version was trained on another machine, where its dataset stayed."""
+    return IMPORTED_FROM in dict(manifest.recipe)
+
+
+def tested(shop: Workshop, slug: str, version: int) -> list[Dataset]:
+    """Return the dataset of a version, whose test split stays a test; none of an imported one.
+
+    Raises:
+        ApprenticeError: The version is damaged, or its dataset is gone or changed.
+    """
+    manifest = shop.registry.open_version(slug, version).manifest
+    return [] if is_imported(manifest) else [dataset_of(shop, manifest)]
 
 
 @contextmanager

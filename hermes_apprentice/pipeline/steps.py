@@ -25,23 +25,17 @@ from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Envelope, Manifest, Specialist, Stage, Step
 from hermes_apprentice.domain.training import TrainingResult
 from hermes_apprentice.errors import NotEnoughExamplesError, RegistryError
-from hermes_apprentice.pipeline.generators import open_for_gate, why_not
+from hermes_apprentice.pipeline.generators import why_not
+from hermes_apprentice.pipeline.judging import VERDICT, VERDICT_FILE, judge
 from hermes_apprentice.pipeline.merging import merge_of
-from hermes_apprentice.pipeline.past import RUN, contender, dataset_of, lessons
+from hermes_apprentice.pipeline.past import RUN, lessons, tested
 from hermes_apprentice.pipeline.training import output_dir, train
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.serving.guard import SERVED_BY
-from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.storage.patterns import PatternStore
-from hermes_apprentice.validator.gate import Check
-from hermes_apprentice.validator.regression import Contender, regress, with_checks
-from hermes_apprentice.validator.report import write_report
-from hermes_apprentice.validator.risk_coverage import Curve, as_svg, risk_coverage
-from hermes_apprentice.validator.validation import examine
+from hermes_apprentice.storage.transfers import highest_number, remember_number
 
-_VERDICT = TypeAdapter(Verdict)
 _RESULT = TypeAdapter(TrainingResult)
-_CURVE = TypeAdapter(Curve)
 
 _LENGTH_MARGIN = 1.25
 """How far beyond the lengths seen in training a request may be."""
@@ -86,10 +80,10 @@ def _build(shop: Workshop, specialist: Specialist) -> Outcomes:
     if merge is not None:
         parents = (merge.left, merge.right)
         exchanges = lessons(shop, *(one.pattern.pattern_id for one in parents))
-        earlier = [_tested(shop, one.slug, one.version) for one in parents]
+        earlier = [old for one in parents for old in tested(shop, one.slug, one.version)]
     else:
         exchanges = lessons(shop, specialist.pattern_id)
-        earlier = [_tested(shop, specialist.slug, specialist.version)] if specialist.version else []
+        earlier = tested(shop, specialist.slug, specialist.version) if specialist.version else []
     try:
         dataset = build_dataset(
             exchanges,
@@ -120,39 +114,8 @@ def _train(shop: Workshop, specialist: Specialist) -> Outcomes:
 
 
 def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
-    folder = shop.run_dir(specialist.run_id)
-    output = output_dir(folder, specialist.kind)
-    dataset = read_dataset(folder / "dataset")
-    artefact = output / "artefact"
-    with open_for_gate(shop, specialist.kind, artefact, dataset) as judged:
-        verdict, rows = examine(
-            dataset,
-            judged.answer_many,
-            output / "out_of_fold.jsonl",
-            shop.settings.gate,
-            size_bytes=sum(file.stat().st_size for file in artefact.rglob("*")),
-            seed=shop.settings.trainer.seed,
-            rival=judged.rival,
-            embed=shop.embedder.embed,
-            served_by=judged.served_by,
-        )
-        merge = merge_of(shop, specialist)
-        if merge is not None:
-            new = Contender(
-                name=specialist.slug,
-                dataset=dataset,
-                answer_many=judged.answer_many,
-                out_of_fold=output / "out_of_fold.jsonl",
-                threshold=verdict.threshold,
-            )
-            verdict = with_checks(verdict, _against_parents(shop, new, merge))
-    if judged.served_by:
-        write_atomically(output / SERVED_BY, judged.served_by.encode())
-    write_atomically(output / "verdict.json", _VERDICT.dump_json(verdict, indent=1))
-    curve = risk_coverage(rows, verdict.threshold)
-    write_atomically(output / "risk_coverage.json", _CURVE.dump_json(curve, indent=1))
-    write_atomically(output / "risk_coverage.svg", as_svg(curve, specialist.slug).encode())
-    write_report(output / "verdict.md", specialist.slug, specialist.kind, dataset, verdict, rows)
+    merge = merge_of(shop, specialist)
+    verdict = judge(shop, specialist, merge)
     if verdict.outcome is Outcome.PASSED:
         return _to(specialist, Step.VALIDATED, verdict.reasons[0])
     if verdict.outcome is Outcome.REJECTED and specialist.kind is not Kind.GENERATOR:
@@ -168,26 +131,12 @@ def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
     )
 
 
-def _against_parents(shop: Workshop, new: Contender, merge: Merge) -> list[Check]:
-    """Let a merged specialist answer what each parent was tested on."""
-    checks = []
-    for parent in (merge.left, merge.right):
-        with contender(shop, parent.slug, parent.version) as old:
-            checks += regress(new, old, shop.settings.gate)
-    return checks
-
-
 def _verdict_in_words(specialist: Specialist, merge: Merge | None, verdict: Verdict) -> str:
     if merge is not None:
         return changes.merge_verdict(merge, verdict)
     if specialist.version is not None:
         return changes.retraining_verdict(specialist.slug, specialist.version, verdict)
     return messages.verdict_message(specialist.slug, verdict)
-
-
-def _tested(shop: Workshop, slug: str, version: int) -> Dataset:
-    """Return the dataset of a registered version, whose test split stays a test."""
-    return dataset_of(shop, shop.registry.open_version(slug, version).manifest)
 
 
 def _next_kind(shop: Workshop, specialist: Specialist, reason: str, words: str) -> Outcomes:
@@ -213,10 +162,11 @@ def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
     folder = shop.run_dir(specialist.run_id)
     output = output_dir(folder, specialist.kind)
     dataset = read_dataset(folder / "dataset")
-    verdict = _VERDICT.validate_json((output / "verdict.json").read_bytes())
+    verdict = VERDICT.validate_json((output / VERDICT_FILE).read_bytes())
     result = _RESULT.validate_json((output / "result.json").read_bytes())
     with shop.database.transaction() as connection:
         pattern = PatternStore(connection).pattern(specialist.pattern_id)
+        above = highest_number(connection, specialist.slug)
     merge = merge_of(shop, specialist)
     recipe = dict(result.recipe) | {RUN: specialist.run_id}
     if merge is not None:
@@ -243,7 +193,10 @@ def _register(shop: Workshop, specialist: Specialist) -> Outcomes:
             created_at=shop.clock(),
             files=(),
         ),
+        above,
     )
+    with shop.database.transaction() as connection:
+        remember_number(connection, specialist.slug, manifest.version)
     shop.registry.set_alias(specialist.slug, manifest.version)
     return Outcomes(
         Step.REGISTERED,

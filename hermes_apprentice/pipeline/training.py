@@ -28,8 +28,9 @@ from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.jobs import JobState, ask_to_stop, find_job, list_jobs, save_job
 from hermes_apprentice.storage.specialists import find_specialist, save_specialist
+from hermes_apprentice.trainer.child import Stop
 from hermes_apprentice.trainer.environment import find_train_python
-from hermes_apprentice.trainer.jobs import LOG_FILE, Stop, run_training
+from hermes_apprentice.trainer.jobs import LOG_FILE, run_training
 
 _RESULT = TypeAdapter(TrainingResult)
 _LOOK_SECONDS = 1.0
@@ -89,28 +90,35 @@ def cancel(shop: Workshop, slug: str) -> str:
 def resume(shop: Workshop, slug: str) -> str:
     """Let the next tick take a cancelled or failed training up again, with the same data.
 
+    Where the training had finished and the gate failed, only the gate is run again.
+
     Raises:
         UnknownVersionError: There is no such specialist.
         ReplyError: Its last training was neither cancelled nor failed.
     """
     specialist = _find(shop, slug)
+    trained = _finished(output_dir(shop.run_dir(specialist.run_id), specialist.kind)) is not None
     now = shop.clock()
     with shop.database.transaction() as connection:
         job = find_job(connection, specialist.run_id)
         if (
             specialist.step is not Step.FAILED
             or job is None
-            or job.state not in (JobState.CANCELLED, JobState.FAILED)
+            or not (trained or job.state in (JobState.CANCELLED, JobState.FAILED))
         ):
             raise ReplyError(
                 f"The training of '{slug}' was not interrupted; to train it anew from its data: "
                 f"apprentice tick --retry {slug}"
             )
         again = replace(
-            specialist, step=Step.DATASET_BUILT, reason="Taken up again.", updated_at=now
+            specialist,
+            step=Step.TRAINED if trained else Step.DATASET_BUILT,
+            reason="Taken up again.",
+            updated_at=now,
         )
         save_specialist(connection, again)
-    return f"The next tick goes on with the training of '{slug}'; to do it now: apprentice tick"
+    what = "goes on with the gate" if trained else "goes on with the training"
+    return f"The next tick {what} of '{slug}'; to do it now: apprentice tick"
 
 
 def log_of(shop: Workshop, slug: str) -> str:

@@ -42,7 +42,7 @@ class SpecialistDetails:
     """Where it stands."""
 
     report: str
-    """The gate's report in Markdown, or the reason why there is none."""
+    """The gate's report in Markdown, that of a step that failed, or why there is none."""
 
     target: float
     """Agreement that it must show while it runs, 0 to 1."""

@@ -87,12 +87,14 @@ class Registry:
 
     # -- versions -----------------------------------------------------------------
 
-    def publish(self, artefact_dir: Path, draft: Manifest) -> Manifest:
+    def publish(self, artefact_dir: Path, draft: Manifest, above: int = 0) -> Manifest:
         """Sign an artefact as the next version of its specialist.
 
         Args:
             artefact_dir: The folder with the model's files; it is copied.
             draft: The manifest; its ``version`` and ``files`` are filled in here.
+            above: A number that was used before, whatever the folder says by now. A number that
+                was given twice would let the one signed version take the place of the other.
 
         Returns:
             The manifest as it was signed.
@@ -107,7 +109,7 @@ class Registry:
                 f"the gate did not pass '{draft.slug}', so it is not published; see its report"
             )
         with self._writing():
-            version = max((self._highest(draft.slug), *self.versions(draft.slug))) + 1
+            version = max((above, self._highest(draft.slug), *self.versions(draft.slug))) + 1
             target = self.root / draft.slug / str(version)
             with _translated(f"version {version} of '{draft.slug}'"), new_folder(target) as folder:
                 manifest = replace(
@@ -275,8 +277,15 @@ class Registry:
 
     # -- the matcher --------------------------------------------------------------
 
-    def publish_matcher(self, files: Mapping[str, bytes], details: Mapping[str, Any]) -> int:
+    def publish_matcher(
+        self, files: Mapping[str, bytes], details: Mapping[str, Any], above: int = 0
+    ) -> int:
         """Sign the matcher's files and return their number; the last three stay on disk.
+
+        Args:
+            files: Contents by name.
+            details: Values that are signed with them.
+            above: A number that was used before, whatever the folder says by now.
 
         Raises:
             RegistryError: A name is odd, there is no file, or the disk refused to write.
@@ -285,7 +294,7 @@ class Registry:
             raise RegistryError("a matcher needs files with plain names; nothing was published")
         with self._writing():
             numbers = self._matchers()
-            number = max(numbers, default=0) + 1
+            number = max((above, *numbers)) + 1
             target = self.root / MATCHER_FOLDER / str(number)
             with _translated("the matcher"), new_folder(target) as folder:
                 for name, data in files.items():
@@ -306,16 +315,25 @@ class Registry:
                 shutil.rmtree(self.root / MATCHER_FOLDER / str(old), ignore_errors=True)
         return number
 
-    def open_matcher(self) -> RegisteredMatcher:
+    def open_matcher(self, least: int = 0) -> RegisteredMatcher:
         """Return the newest matcher with the verified bytes of its files.
+
+        Args:
+            least: The newest number that is known to exist; an older one was put in its place.
 
         Raises:
             UnknownVersionError: None was published yet.
-            SignatureError: It is not as it was signed; it must not be used.
+            SignatureError: It is not as it was signed, or older than it must be; it must not be
+                used.
         """
         number = self.matcher_number()
         if number is None:
             raise UnknownVersionError("no matcher was published yet; run: apprentice tick")
+        if number < least:
+            raise SignatureError(
+                f"matcher {number} is older than matcher {least}, which is gone from the registry; "
+                "it is not used. Run: apprentice tick"
+            )
         what = f"matcher {number}"
         folder = self.root / MATCHER_FOLDER / str(number)
         payload = sealed.open_document(folder, Document.MATCHER, self._keys, what)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -29,6 +30,8 @@ from hermes_apprentice.storage.files import flush_folder, write_atomically
 PRIVATE_KEY = "signing.pem"
 TRUSTED = "trusted"
 
+_KEY_ID = re.compile(r"[0-9a-f]{16}")
+
 
 class Document(StrEnum):
     """The kinds of documents that are signed."""
@@ -41,6 +44,9 @@ class Document(StrEnum):
 
     ALIAS = "alias"
     """Which version of a specialist is the current one."""
+
+    BUNDLE = "bundle"
+    """What makes up a version that is carried to another machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +92,9 @@ class Keys:
         public = self.trusted.get(name) if known else None
         if public is None:
             raise SignatureError(
-                f"{what} is signed by a key that is not trusted here; if it comes from another "
-                f"machine of yours, copy its public key into the folder '{TRUSTED}' of the keys"
+                f"{what} is signed by the key {_shown(name)}, which is not trusted here; if it "
+                f"comes from another machine of yours, bring the file {_shown(name)}.pem from the "
+                f"folder '{TRUSTED}' of its keys, and run: apprentice keys trust {_shown(name)}.pem"
             )
         try:
             public.verify(value, _covered(kind, payload))
@@ -116,6 +123,16 @@ def canonical(value: Any) -> bytes:
 def key_id(public: Ed25519PublicKey) -> str:
     """Return the name of a key: the first digits of the sha256 of its bytes."""
     return hashlib.sha256(public.public_bytes_raw()).hexdigest()[:16]
+
+
+def signer_of(signature: bytes) -> str:
+    """Return the id of the key that a verified signature file names."""
+    return str(json.loads(signature)["key"])
+
+
+def _shown(name: object) -> str:
+    """Return a key's id for a message; what stands in an unverified file may be anything."""
+    return name if isinstance(name, str) and _KEY_ID.fullmatch(name) else "KEY"
 
 
 def load_or_create_keys(folder: Path) -> Keys:

@@ -41,6 +41,7 @@ MAX_LIST_CHARS = 60_000
 _PREFIX = "specialist-"
 _WORD = re.compile(r"\w[\w-]{0,39}")
 _UNDERSCORES = re.compile(r"_+")
+_HYPHENS = re.compile(r"-+")
 
 
 def skill_name(slug: str) -> str:
@@ -51,9 +52,10 @@ def skill_name(slug: str) -> str:
     """
     check_slug(slug)
     name = f"{_PREFIX}{slug}"
-    if len(name) > MAX_NAME:
+    plain = _HYPHENS.sub("-", name)  # a slug may hold two in a row, a skill's name may not
+    if len(name) > MAX_NAME or plain != name:
         digest = hashlib.sha256(slug.encode()).hexdigest()[:8]
-        name = f"{name[: MAX_NAME - 9].rstrip('-')}-{digest}"
+        name = f"{plain[: MAX_NAME - 9].rstrip('-')}-{digest}"
     return name
 
 

@@ -36,6 +36,8 @@ from hermes_apprentice.serving.runtime import Runtime
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.statistics.open_set import OpenSetModel
 from hermes_apprentice.statistics.word_filter import WordFilter
+from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.transfers import MATCHER, highest_number
 
 EMBEDDER_DETAIL = "embedder"
 """The entry in a matcher's details that names the embedder it was fitted on."""
@@ -124,7 +126,7 @@ class RegistrySource:
             {(slug, version, self._seen(slug, version)) for slug, version in wanted.items()}
         )
         try:
-            model, words = _open_matcher(registry, embedder)
+            model, words = _open_matcher(registry, embedder, self._newest_matcher())
         except ApprenticeError as error:
             return Loading(problems={**problems, "matcher": str(error)})
         for slug, (_, loaded, _) in kept.items():
@@ -189,6 +191,11 @@ class RegistrySource:
         ]
         self._kept = kept
 
+    def _newest_matcher(self) -> int:
+        """Return the newest number that the learning half told the database of."""
+        with Database(self._settings.database_path) as database, database.snapshot() as connection:
+            return highest_number(connection, MATCHER)
+
     def _open_embedder(self) -> OnnxEmbedder:
         if self._embedder is None:
             store = ModelStore(self._settings.models_dir)
@@ -217,9 +224,9 @@ class _Unasked:
 
 
 def _open_matcher(
-    registry: Registry, embedder: OnnxEmbedder
+    registry: Registry, embedder: OnnxEmbedder, least: int
 ) -> tuple[OpenSetModel, WordFilter | None]:
-    registered = registry.open_matcher()
+    registered = registry.open_matcher(least)
     if registered.details.get(EMBEDDER_DETAIL) != embedder.digest:
         raise ArtefactError("the matcher was fitted on another embedder; run: apprentice tick")
     if registered.details.get(VECTOR_DETAIL) != RECIPE:

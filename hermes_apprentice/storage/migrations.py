@@ -296,6 +296,19 @@ ALTER TABLE ledger ADD COLUMN tier TEXT NOT NULL DEFAULT '';
 
 _DIGESTS = "ALTER TABLE ledger ADD COLUMN digest TEXT NOT NULL DEFAULT '';"
 
+_TRANSFERS = """
+CREATE TABLE imported_members (
+    pattern_id      TEXT PRIMARY KEY REFERENCES patterns ON DELETE CASCADE,
+    embedder        TEXT NOT NULL,
+    dimension       INTEGER NOT NULL,
+    vectors         BLOB NOT NULL
+);
+CREATE TABLE registry_numbers (
+    name            TEXT PRIMARY KEY,
+    highest         INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _LEARNING,
     _SERVING,
@@ -307,5 +320,6 @@ MIGRATIONS: tuple[str, ...] = (
     _CORRECTIONS,
     _TIERS,
     _DIGESTS,
+    _TRANSFERS,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

@@ -50,6 +50,12 @@ class Mention:
     candidates: tuple[WordSpan, ...]
     """Every place that reads as the value."""
 
+    element: int = 0
+    """Position of the element of a list that it belongs to."""
+
+    optional: bool = False
+    """Whether it is what is written when nothing is said, so that it may stand nowhere."""
+
     chosen: tuple[WordSpan, ...] = ()
     """The places it was probably taken from; empty if there is none."""
 
@@ -61,9 +67,29 @@ def values_at(answer: Any, path: str) -> list[JsonScalar]:
         name = part.removesuffix("[]")
         step = [item[name] for item in current if isinstance(item, dict) and name in item]
         if part.endswith("[]"):
-            step = [element for item in step if isinstance(item, list) for element in item]
+            step = [
+                element for item in step for element in (item if isinstance(item, list) else [item])
+            ]
         current = step
     return [value for value in current if value not in (None, "", [], {})]
+
+
+def elements_at(answer: Any, path: str) -> list[JsonScalar]:
+    """Return the value that each element of a list has at a path, ``None`` where it has none.
+
+    ``path`` has one ``[]``; a value that stands alone is a list of one.
+    """
+    head, _, rest = path.partition("[]")
+    found: Any = answer
+    for name in head.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    if found in (None, "", [], {}):
+        return []
+    elements = found if isinstance(found, list) else [found]
+    inner = rest.removeprefix(".")
+    if not inner:
+        return [None if element in ("", [], {}) else element for element in elements]
+    return [next(iter(values_at(element, inner)), None) for element in elements]
 
 
 def places_of(value: JsonScalar, haystack: Haystack, words: Sequence[Word]) -> tuple[WordSpan, ...]:
@@ -104,13 +130,13 @@ def choose_places(mentions: Sequence[Mention], words: Sequence[Sequence[Word]]) 
 
     A mention with one candidate is certain. Of several candidates those are
     kept whose surroundings are more usual for certain mentions of the field
-    than for words in general, and at least the best one. A place that is
-    certain for another field is avoided.
+    than for words in general, and at least the best one, unless the mention is optional. A place
+    that is certain for another field is avoided.
     """
     certain: dict[str, Counter[str]] = defaultdict(Counter)
     taken: dict[int, list[tuple[str, WordSpan]]] = defaultdict(list)
     for mention in mentions:
-        if len(mention.candidates) == 1:
+        if len(mention.candidates) == 1 and not mention.optional:
             mention.chosen = mention.candidates
             taken[mention.example].append((mention.field, mention.candidates[0]))
             certain[mention.field].update(
@@ -124,7 +150,7 @@ def choose_places(mentions: Sequence[Mention], words: Sequence[Sequence[Word]]) 
     even = _Odds(Counter(), background)
     used: dict[tuple[int, str], set[WordSpan]] = defaultdict(set)
     for mention in mentions:
-        if len(mention.candidates) < 2:
+        if len(mention.candidates) < (1 if mention.optional else 2):
             continue
         text = words[mention.example]
         free = [
@@ -138,6 +164,10 @@ def choose_places(mentions: Sequence[Mention], words: Sequence[Sequence[Word]]) 
         scores = {
             span: odds.get(mention.field, even).of(_surroundings(text, span)) for span in free
         }
+        if mention.optional:
+            free = [span for span in free if scores[span] > 0]
+            if not free:
+                continue
         if "[]" in mention.field:
             # Elements of a list are told apart by their places, so each takes one of its own.
             key = (mention.example, mention.field)

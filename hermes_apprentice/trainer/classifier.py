@@ -1,12 +1,15 @@
-"""Train the classifier: a softmax head on the frozen embedding.
+"""Train the classifier: a head on what the frozen embedder says of a request.
 
-What the head reads and its regularisation are chosen by cross-validation; its
-confidence is calibrated on cross-validated predictions.
+Whether the head is linear or has a hidden layer, what it reads and its
+regularisation are chosen by cross-validation; its confidence is calibrated on
+cross-validated predictions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +18,7 @@ from hermes_apprentice.domain.dataset import Example
 from hermes_apprentice.domain.evaluation import f1, label_key
 from hermes_apprentice.domain.shape import Shape, ShapeKind
 from hermes_apprentice.domain.training import Method
-from hermes_apprentice.embedding.base import Encoding
+from hermes_apprentice.embedding.base import Encoding, FloatArray
 from hermes_apprentice.errors import TrainingError
 from hermes_apprentice.inference.base import Prediction
 from hermes_apprentice.inference.classifier import (
@@ -24,8 +27,10 @@ from hermes_apprentice.inference.classifier import (
     familiarity,
     label_signals,
 )
-from hermes_apprentice.inference.confidence import nearness
-from hermes_apprentice.inference.head import bag_of
+from hermes_apprentice.inference.confidence import Calibration, Typicality, nearness
+from hermes_apprentice.inference.features import text_inputs
+from hermes_apprentice.inference.head import SoftmaxHead, bag_of
+from hermes_apprentice.inference.perceptron import Perceptron
 from hermes_apprentice.inference.words import split_words
 from hermes_apprentice.trainer.calibrating import (
     choose_exemplars,
@@ -33,8 +38,9 @@ from hermes_apprentice.trainer.calibrating import (
     fit_calibration,
     typicality_of,
 )
-from hermes_apprentice.trainer.folds import make_folds
+from hermes_apprentice.trainer.folds import Fold, make_folds
 from hermes_apprentice.trainer.head_fitting import OPTIONS, choose_head, fit_head
+from hermes_apprentice.trainer.perceptron_fitting import PerceptronSettings, fit_perceptron
 from hermes_apprentice.trainer.trained import Progress, Trained
 
 MIN_PER_LABEL = 2
@@ -52,7 +58,39 @@ _LARGE = 3_000
 _MANY_LABELS = 30
 """Labels above which heads over words would be large and slow to choose."""
 
+_SOLVED = 0.995
+"""Accuracy of a linear head beside which no other is tried."""
+
 _DENSE_OPTIONS = tuple(option for option in OPTIONS if not option.bag)
+
+
+class ClassifierFit(NamedTuple):
+    """A trained classifier and what it was judged with."""
+
+    model: Classifier
+    """Fitted on everything."""
+
+    classes: NDArray[np.intp]
+    """Number of every example's label."""
+
+    folds: Sequence[Fold]
+    """The folds of the cross-validation."""
+
+    exemplars: Sequence[NDArray[np.intp]]
+    """Positions of the exemplars of each fold."""
+
+    scores: NDArray[np.float64]
+    """Held-out scores of all labels, shape ``(examples, labels)``."""
+
+
+class JudgedClassifier(NamedTuple):
+    """A trained classifier and what cross-validation said about it."""
+
+    fit: ClassifierFit
+    """The classifier."""
+
+    trained: Trained
+    """For the worker."""
 
 
 def train_classifier(
@@ -61,7 +99,7 @@ def train_classifier(
     encodings: Sequence[Encoding],
     seed: int,
     progress: Progress,
-) -> Trained:
+) -> JudgedClassifier:
     """Train on all ``examples``.
 
     Raises:
@@ -83,7 +121,7 @@ def train_classifier(
         some_groups = [groups[place] for place in some]
         inner = make_folds(some_groups, classes[some].tolist(), 2, seed) or folds
     picked = some if large else np.arange(len(examples))
-    settings, _ = choose_head(
+    settings, accuracy = choose_head(
         embeddings[picked],
         [bags[place] for place in picked],
         classes[picked],
@@ -91,47 +129,107 @@ def train_classifier(
         inner,
         OPTIONS if len(labels) <= _MANY_LABELS else _DENSE_OPTIONS,
     )
+    inputs = np.stack([text_inputs(encoding) for encoding in encodings])
+    deep = 0.0
+    if accuracy < _SOLVED:
+        deep = _network_accuracy(inputs[picked], classes[picked], len(labels), inner, seed)
+    network = deep > accuracy
 
-    given = np.zeros(len(examples), np.int32)
-    signals = np.zeros((len(examples), SIGNALS))
+    def fit(places: NDArray[np.intp]) -> SoftmaxHead | Perceptron:
+        if network:
+            return fit_perceptron(
+                inputs[places], classes[places], len(labels), PerceptronSettings(), seed
+            )
+        return fit_head(
+            embeddings[places],
+            [bags[place] for place in places],
+            classes[places],
+            len(labels),
+            settings,
+        )
+
+    held_out = np.zeros((len(examples), len(labels)))
+    exemplars = []
     for number, fold in enumerate(folds):
         progress(0.3 + 0.5 * number / len(folds), f"cross-validation {number + 1}/{len(folds)}")
-        learned_bags = [bags[place] for place in fold.learn]
-        head = fit_head(
-            embeddings[fold.learn], learned_bags, classes[fold.learn], len(labels), settings
+        head = fit(fold.learn)
+        exemplars.append(
+            fold.learn[
+                choose_exemplars(len(fold.learn), seed, classes[fold.learn].astype(np.int32))
+            ]
         )
-        kept = fold.learn[
-            choose_exemplars(len(fold.learn), seed, classes[fold.learn].astype(np.int32))
-        ]
         for place in fold.predict:
-            scores = head.scores(embeddings[place], bags[place])
-            given[place] = scores.argmax()
-            near = nearness(embeddings[kept[classes[kept] == given[place]]] @ embeddings[place])
-            signals[place] = label_signals(scores, near)
+            held_out[place] = (
+                head.scores(inputs[place])
+                if isinstance(head, Perceptron)
+                else head.scores(embeddings[place], bags[place])
+            )
 
     progress(0.8, "fitting on all examples")
-    right = given == classes
-    head = fit_head(embeddings, bags, classes, len(labels), settings)
     kept = choose_exemplars(len(examples), seed, classes.astype(np.int32))
-    owners = classes[kept].astype(np.int32)
+    model = Classifier(
+        labels=labels,
+        head=fit(np.arange(len(examples))),
+        owners=classes[kept].astype(np.int32),
+        calibration=Calibration(weights=np.zeros(SIGNALS), bias=0.0),
+        typicality=Typicality(exemplars=embeddings[kept], usual=1.0, foreign=0.0),
+    )
+    recipe = {
+        "head": "network on embedding+states" if network else settings.text,
+        "head.linear_accuracy": f"{accuracy:.4f}",
+        "head.network_accuracy": f"{deep:.4f}",
+        "folds": str(len(folds)),
+        "labels": str(len(labels)),
+    }
+    bare = ClassifierFit(model, classes, folds, exemplars, held_out)
+    return judged(bare, shape, examples, embeddings, held_out, Method.HEAD, recipe)
+
+
+def judged(
+    fit: ClassifierFit,
+    shape: Shape,
+    examples: Sequence[Example],
+    embeddings: FloatArray,
+    scores: NDArray[np.float64],
+    method: Method,
+    recipe: Mapping[str, str],
+) -> JudgedClassifier:
+    """Return a classifier with a confidence that follows from its held-out scores.
+
+    Args:
+        fit: The classifier; its confidence means nothing yet.
+        shape: The shape of the answers.
+        examples: All examples.
+        embeddings: Theirs, shape ``(examples, dimension)``.
+        scores: Held-out scores of all labels.
+        method: How they came about.
+        recipe: Settings, by name.
+    """
+    classes, labels = fit.classes, fit.model.labels
+    given = scores.argmax(axis=1)
+    signals = np.zeros((len(examples), SIGNALS))
+    for fold, kept in zip(fit.folds, fit.exemplars, strict=True):
+        for place in fold.predict:
+            same = kept[classes[kept] == given[place]]
+            near = nearness(embeddings[same] @ embeddings[place])
+            signals[place] = label_signals(scores[place], near)
+    right = given == classes
     spread = signals.std(axis=0)
     score_weight = float(spread[2] / spread[1]) if spread[1] > 0 else 0.0
     familiar = np.array([familiarity(row, score_weight) for row in signals])
-    typicality = typicality_of(embeddings[kept], familiar, _ODD_SHARE)
-    model = Classifier(
-        labels=labels,
-        head=head,
-        owners=owners,
+    typicality = typicality_of(fit.model.typicality.exemplars, familiar, _ODD_SHARE)
+    typical = np.array([typicality.from_similarity(value) for value in familiar])
+    confidences = cross_calibrated(signals, right, fit.folds) * typical
+    texts = [labels[number] for number in given]
+    model = replace(
+        fit.model,
         calibration=fit_calibration(signals, right),
         typicality=typicality,
         score_weight=score_weight,
     )
-    typical = np.array([typicality.from_similarity(value) for value in familiar])
-    confidences = cross_calibrated(signals, right, folds) * typical
-    texts = [labels[number] for number in given]
-    return Trained(
+    trained = Trained(
         model=model,
-        method=Method.HEAD,
+        method=method,
         held_out=[
             Prediction(text, float(confidence))
             for text, confidence in zip(texts, confidences, strict=True)
@@ -141,8 +239,24 @@ def train_classifier(
             "agreement": float(right.mean()),
             "f1": f1(shape, texts, [example.answer for example in examples]),
         },
-        recipe={"head": settings.text, "folds": str(len(folds)), "labels": str(len(labels))},
+        recipe=dict(recipe),
     )
+    return JudgedClassifier(fit._replace(model=model, scores=scores), trained)
+
+
+def _network_accuracy(
+    inputs: FloatArray, classes: NDArray[np.intp], count: int, folds: Sequence[Fold], seed: int
+) -> float:
+    """Return the cross-validated accuracy of a head with a hidden layer."""
+    hits = total = 0
+    for fold in folds:
+        network = fit_perceptron(
+            inputs[fold.learn], classes[fold.learn], count, PerceptronSettings(), seed
+        )
+        given = network.scores(inputs[fold.predict]).argmax(axis=1)
+        hits += int((given == classes[fold.predict]).sum())
+        total += len(given)
+    return hits / max(1, total)
 
 
 def _classes(shape: Shape, examples: Sequence[Example]) -> tuple[tuple[str, ...], NDArray[np.intp]]:

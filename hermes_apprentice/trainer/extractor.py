@@ -1,5 +1,7 @@
 """Train the extractor that lives on the frozen embedder: a chain per track, a head per choice.
 
+Where cross-validation says so, small networks on the words' states speak beside the chains.
+
 Every figure it reports, and its confidence, come from cross-validation by
 groups of near-duplicates; the model itself is then fitted on everything.
 """
@@ -23,10 +25,12 @@ from hermes_apprentice.inference.base import Prediction
 from hermes_apprentice.inference.chain import Chain
 from hermes_apprentice.inference.confidence import Calibration, Typicality
 from hermes_apprentice.inference.decoding import SIGNALS
+from hermes_apprentice.inference.elements import element_bag, element_state
 from hermes_apprentice.inference.extractor import Extractor
-from hermes_apprentice.inference.features import word_features, word_states
+from hermes_apprentice.inference.features import neighbourhoods, word_features, word_states
 from hermes_apprentice.inference.head import SoftmaxHead, bag_of
-from hermes_apprentice.inference.plan import FieldPlan, Source
+from hermes_apprentice.inference.perceptron import Perceptron
+from hermes_apprentice.inference.plan import HeadPlan, Source, list_name
 from hermes_apprentice.trainer.calibrating import (
     choose_exemplars,
     cross_calibrated,
@@ -37,12 +41,20 @@ from hermes_apprentice.trainer.calibrating import (
 from hermes_apprentice.trainer.chain_fitting import ChainSettings, Features, fit_chain
 from hermes_apprentice.trainer.folds import Fold, make_folds
 from hermes_apprentice.trainer.head_fitting import HeadSettings, choose_head, fit_head
+from hermes_apprentice.trainer.perceptron_fitting import PerceptronSettings, fit_perceptron
 from hermes_apprentice.trainer.planning import Lesson, Supervision, plan_answers
 from hermes_apprentice.trainer.trained import Progress, Trained
 
 FLAGS = (SIGNALS - 1, SIGNALS)
 """Signals that warn: a span that could not be read, a request beyond the window."""
 
+NETWORK_WEIGHTS = (0.3, 0.6, 1.0)
+"""How much networks may count beside the chains; 0 is tried as well."""
+
+ENOUGH = 0.99
+"""Agreement of the chains from which on no networks are tried."""
+
+_NETWORK = PerceptronSettings(units=128)
 _FOLDS = 5
 _FOLDS_WHEN_LARGE = 3
 _LARGE = 15_000
@@ -100,15 +112,32 @@ def train_extractor(
     settings = learner.choose_heads(folds)
     fold_models = []
     for number, fold in enumerate(folds):
-        progress(0.1 + 0.7 * number / len(folds), f"cross-validation {number + 1}/{len(folds)}")
+        progress(0.1 + 0.4 * number / len(folds), f"cross-validation {number + 1}/{len(folds)}")
         fold_models.append(learner.model(fold.learn, settings))
     held_out = predict_held_out(shape, examples, encodings, folds, fold_models)
+    weight = 0.0
+    if fold_models[0].chains and held_out.right.mean() < ENOUGH:
+        networks = []
+        for number, fold in enumerate(folds):
+            progress(0.5 + 0.3 * number / len(folds), f"networks {number + 1}/{len(folds)}")
+            networks.append(learner.networks(fold.learn, seed))
+        for tried in NETWORK_WEIGHTS:
+            models = [
+                replace(model, networks=own, network_weight=tried)
+                for model, own in zip(fold_models, networks, strict=True)
+            ]
+            found = predict_held_out(shape, examples, encodings, folds, models)
+            if found.right.sum() > held_out.right.sum():
+                weight, held_out, fold_models = tried, found, models
     progress(0.8, "fitting on all examples")
     groups = [example.group for example in examples]
     kept = choose_exemplars(len(examples), seed)
     typicality = fit_typicality(prepared.embeddings[kept], [groups[place] for place in kept])
+    everything = np.arange(len(examples))
     model = replace(
-        learner.model(np.arange(len(examples)), settings),
+        learner.model(everything, settings),
+        networks=learner.networks(everything, seed) if weight else (),
+        network_weight=weight,
         calibration=fit_calibration(held_out.signals, held_out.right, FLAGS),
         typicality=typicality,
     )
@@ -121,6 +150,7 @@ def train_extractor(
         scores=held_out.scores(shape, examples),
         recipe={
             **learner.recipe(settings),
+            "network.weight": f"{weight:g}",
             "folds": str(len(folds)),
             "rebuilt": f"{lesson.rebuilt:.4f}",
         },
@@ -213,28 +243,21 @@ class _Learner:
         self._supervision = lesson.supervision
         self._prepared = prepared
         self._settings = settings
-        self._choices = self._plan.of(Source.CHOICE)
         self._names = [lesson.label_names(track) for track in range(self._plan.tracks)]
 
     def choose_heads(self, folds: Sequence[Fold]) -> dict[str, HeadSettings]:
         chosen = {}
-        for field in self._choices:
-            places = self._with_choice(field, np.arange(len(self._supervision)))
-            position = {int(place): number for number, place in enumerate(places)}
+        for head in self._plan.heads:
+            data = self._data(head, np.arange(len(self._supervision)))
             inner = [
-                Fold(
-                    *(
-                        np.array([position[n] for n in part if n in position], np.intp)
-                        for part in fold
-                    )
-                )
+                Fold(*(np.flatnonzero(np.isin(data.owners, part)) for part in fold))
                 for fold in folds
             ]
-            chosen[field.path], _ = choose_head(
-                self._prepared.embeddings[places],
-                [self._prepared.bags[place] for place in places],
-                self._classes(field, places),
-                _class_count(field),
+            chosen[head.name], _ = choose_head(
+                data.embeddings,
+                data.bags,
+                data.classes,
+                head.classes,
                 [fold for fold in inner if len(fold.learn) and len(fold.predict)],
             )
         return chosen
@@ -266,16 +289,29 @@ class _Learner:
             for track, names in enumerate(self._names)
         )
         heads = {}
-        for field in self._choices:
-            known = self._with_choice(field, places)
-            heads[field.path] = fit_head(
-                prepared.embeddings[known],
-                [prepared.bags[n] for n in known],
-                self._classes(field, known),
-                _class_count(field),
-                settings[field.path],
+        for head in self._plan.heads:
+            data = self._data(head, places)
+            heads[head.name] = fit_head(
+                data.embeddings, data.bags, data.classes, head.classes, settings[head.name]
             )
         return chains, heads
+
+    def networks(self, places: NDArray[np.intp], seed: int) -> tuple[Perceptron, ...]:
+        """Return a network per chain, fitted on some examples."""
+        prepared = self._prepared
+        placed = [n for n in places if self._supervision[n].labels is not None]
+        inputs = np.concatenate([neighbourhoods(prepared.states[n]) for n in placed])
+        seen = np.concatenate([prepared.states[n].any(axis=1) for n in placed])
+        seen = seen if seen.any() else ~seen  # no embedder read any of them: nothing to tell
+        found = []
+        for track, names in enumerate(self._names):
+            number = {name: place for place, name in enumerate(names)}
+            classes = np.array(
+                [number[label] for n in placed for label in _labels(self._supervision[n], track)],
+                np.intp,
+            )
+            found.append(fit_perceptron(inputs[seen], classes[seen], len(names), _NETWORK, seed))
+        return tuple(found)
 
     def recipe(self, settings: dict[str, HeadSettings]) -> dict[str, str]:
         used = self._settings
@@ -288,15 +324,47 @@ class _Learner:
             **chosen,
         }
 
-    def _with_choice(self, field: FieldPlan, places: NDArray[np.intp]) -> NDArray[np.intp]:
-        return np.array([n for n in places if field.path in self._supervision[n].choices], np.intp)
+    def _data(self, head: HeadPlan, places: NDArray[np.intp]) -> _HeadData:
+        """Return what a decision is learned from: requests, or the elements of their lists."""
+        prepared = self._prepared
+        if head.field.source is Source.CHOICE and list_name(head.field):
+            return _element_data(
+                head.field.path, [(n, self._supervision[n]) for n in places], prepared.states
+            )
+        known = [n for n in places if head.name in self._supervision[n].choices]
+        return _HeadData(
+            np.array(known, np.intp),
+            prepared.embeddings[known],
+            [prepared.bags[n] for n in known],
+            np.array([self._supervision[n].choices[head.name] for n in known], np.intp),
+        )
 
-    def _classes(self, field: FieldPlan, places: NDArray[np.intp]) -> NDArray[np.intp]:
-        return np.array([self._supervision[n].choices[field.path] for n in places], np.intp)
+
+class _HeadData(NamedTuple):
+    owners: NDArray[np.intp]
+    embeddings: FloatArray
+    bags: Sequence[Sequence[str]]
+    classes: NDArray[np.intp]
 
 
-def _class_count(field: FieldPlan) -> int:
-    return len(field.choices) + field.can_be_missing
+def _element_data(
+    path: str, lessons: Sequence[tuple[int, Supervision]], states: Sequence[FloatArray]
+) -> _HeadData:
+    found = [
+        (owner, lesson.words, one)
+        for owner, lesson in lessons
+        for one in lesson.elements.get(path, ())
+    ]
+    if not found:
+        raise TrainingError(
+            f"the elements that {path!r} belongs to could not be found in the requests"
+        )
+    return _HeadData(
+        np.array([owner for owner, _, _ in found], np.intp),
+        np.stack([element_state(states[owner], one.place) for owner, _, one in found]),
+        [element_bag(words, one.place) for _, words, one in found],
+        np.array([one.number for _, _, one in found], np.intp),
+    )
 
 
 def _labels(lesson: Supervision, track: int) -> Sequence[str]:

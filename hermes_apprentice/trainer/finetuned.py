@@ -1,4 +1,4 @@
-"""Fine-tune an encoder to label words; runs only in the training environment.
+"""Fine-tune an encoder to label words or whole texts; runs only in the training environment.
 
 ``python -m hermes_apprentice.trainer.finetuned TASK.json``. Needs torch,
 tokenizers and safetensors. Texts and labels come in, held-out
@@ -75,9 +75,12 @@ class Finetuner:
         self._layers = range(task["layers"] - trained, task["layers"])
         bottom = Bottom(self._tensors, self._layers.start, task["heads"], task["layer_norm_eps"])
         tokenizer = open_tokenizer(Path(task["tokenizer"]))
+        self._whole = bool(task["whole"])
         self.texts: list[Text] = []
         for item in task["texts"]:
             layout = lay_out(tokenizer, item["text"], split_words(item["text"]))
+            if self._whole:  # one label for the text, which its first window gives
+                layout = Layout(layout.windows[:1], np.zeros((1, 2), np.int64))
             states = [bottom.states(window) for window in layout.windows]
             labels = item["labels"]
             self.texts.append(
@@ -117,7 +120,7 @@ class Finetuner:
         for epoch in range(last):
             network.train()
             for batch in batches:
-                loss = _loss(network, batch)
+                loss = _loss(network, batch, self._whole)
                 if not torch.isfinite(loss):
                     raise SystemExit("the loss is not finite; training was given up")
                 optimizer.zero_grad()
@@ -154,7 +157,8 @@ class Finetuner:
                     continue
                 at = torch.from_numpy(text.layout.places[inside, 1])
                 for table, scores in zip(tables, self._network(states[None], None), strict=True):
-                    table[inside] = scores[0][at].log_softmax(-1).numpy()
+                    found = scores[0].mean(0, keepdim=True) if self._whole else scores[0][at]
+                    table[inside] = found.log_softmax(-1).numpy()
         return tables
 
     def save(self, path: Path) -> None:
@@ -240,7 +244,8 @@ def _planned_epochs(batches: Sequence[Sequence[_Window]]) -> int:
     return int(np.clip(np.ceil(wanted), *_EPOCHS))
 
 
-def _loss(network: Any, batch: Sequence[_Window]) -> Any:
+def _loss(network: Any, batch: Sequence[_Window], whole: bool) -> Any:
+    """Return the mean loss over labelled pieces, or over texts by the mean of their pieces."""
     import torch
 
     width = max(len(window.states) for window in batch)
@@ -254,11 +259,18 @@ def _loss(network: Any, batch: Sequence[_Window]) -> Any:
         mask[row, :, :, :size] = 0
         for track, target in enumerate(window.targets):
             targets[track, row, :size] = torch.from_numpy(target)
+    found = network(states, mask)
+    if whole:
+        read = (mask[:, 0, 0, :, None] == 0).float()
+        found = [
+            (scores * read).sum(1, keepdim=True) / read.sum(1, keepdim=True) for scores in found
+        ]
+        targets = targets[:, :, :1]
     losses = [
         torch.nn.functional.cross_entropy(
             scores.flatten(0, 1), target.flatten(), ignore_index=_IGNORED
         )
-        for scores, target in zip(network(states, mask), targets, strict=True)
+        for scores, target in zip(found, targets, strict=True)
     ]
     return torch.stack(losses).mean()
 

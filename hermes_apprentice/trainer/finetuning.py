@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,17 +131,19 @@ class Finetuner:
             fold.predict.tolist() for fold in make_folds(groups, [0] * len(groups), count, seed)
         ]
         task = self._task(light, examples, seed)
-        first = self._run({**task, "folds": parts[:1]}, part_of(progress, 0.0, 0.25))
+        first = self.run_task({**task, "folds": parts[:1]}, part_of(progress, 0.0, 0.25))
         extra = _blank(light)
         _fill(extra, first.held_out)
         if not insist and _gain(light, shape, examples, encodings, extra, parts[0]) < MIN_GAIN:
             return None
         rest = {**task, "folds": parts[1:], "epochs": first.epochs, "final": True}
-        second = self._run(rest, part_of(progress, 0.25, 0.95))
+        second = self.run_task(rest, part_of(progress, 0.25, 0.95))
         _fill(extra, second.held_out)
         weight, held_out = _best_mixture(light, shape, examples, encodings, extra)
         progress(0.96, "writing the network")
-        precision = self._write_network(light, examples)
+        precision = self.write_network(
+            len(light.model.chains), lambda left, right: _changed(left, right, light, examples)
+        )
         folder = Path(self._folder.name)
         model = FinetunedExtractor(
             extractor=replace(
@@ -167,7 +169,6 @@ class Finetuner:
         )
 
     def _task(self, light: ExtractorFit, examples: Sequence[Example], seed: int) -> dict[str, Any]:
-        config = self._source.config
         names = [chain.labels for chain in light.model.chains]
         numbers = [{label: place for place, label in enumerate(row)} for row in names]
         texts = [
@@ -182,6 +183,25 @@ class Finetuner:
             }
             for example, lesson in zip(examples, light.lesson.supervision, strict=True)
         ]
+        return self.task([len(row) for row in names], texts, seed, whole=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where the network's files are; it ends with this object."""
+        return Path(self._folder.name)
+
+    def task(
+        self, tracks: Sequence[int], texts: Sequence[dict[str, Any]], seed: int, *, whole: bool
+    ) -> dict[str, Any]:
+        """Return a task for the training environment, without folds.
+
+        Args:
+            tracks: How many labels there are, per track.
+            texts: Each text with the labels of its words, or of the whole, per track.
+            seed: For everything random.
+            whole: Whether texts are labelled as a whole.
+        """
+        config = self._source.config
         return {
             "weights": str(self._source.weights),
             "tokenizer": str(self._source.tokenizer),
@@ -190,15 +210,16 @@ class Finetuner:
             "layers": config.layers,
             "heads": config.heads,
             "layer_norm_eps": config.layer_norm_eps,
-            "tracks": [len(row) for row in names],
-            "texts": texts,
+            "tracks": list(tracks),
+            "whole": whole,
+            "texts": list(texts),
             "seed": seed,
             "threads": _THREADS,
             "epochs": 0,
             "final": False,
         }
 
-    def _run(self, task: dict[str, Any], progress: Progress) -> _Outcome:
+    def run_task(self, task: dict[str, Any], progress: Progress) -> Outcome:
         """Run one task in the training environment.
 
         Raises:
@@ -248,15 +269,20 @@ class Finetuner:
                 for name in stored.files:
                     place, _, track = name.partition("/")
                     held_out[int(place), int(track)] = stored[name].astype(np.float64)
-        return _Outcome(int(report["epochs"]), held_out)
+        return Outcome(int(report["epochs"]), held_out)
 
-    def _write_network(self, light: ExtractorFit, examples: Sequence[Example]) -> str:
-        """Write graph and tokenizer; return the precision that was kept."""
+    def write_network(self, count: int, changed_by: Callable[[Network, Network], float]) -> str:
+        """Write graph and tokenizer; return the precision that was kept.
+
+        Args:
+            count: How many outputs the graph has.
+            changed_by: Tells the share of decisions that differ between two networks.
+        """
         from safetensors.numpy import load_file
 
         folder = Path(self._folder.name)
         tensors = load_file(folder / WEIGHTS_FILE)
-        tracks = range(len(light.model.chains))
+        tracks = range(count)
         heads = [
             Head(
                 name=head_name(track),
@@ -273,15 +299,20 @@ class Finetuner:
         write_encoder(tensors, config, plain, heads=heads, outputs=())
         quantize(plain, small)
         networks = [Network(graph, tokenizer, len(heads)) for graph in (plain, small)]
-        changed = _changed(networks[0], networks[1], light, examples)
+        changed = changed_by(networks[0], networks[1])
         chosen = small if changed <= MAX_INT8_CHANGE else plain
         chosen.replace(folder / GRAPH_FILE)
         return f"{'int8' if chosen is small else 'float32'} ({changed:.2%} of labels differ)"
 
 
-class _Outcome(NamedTuple):
+class Outcome(NamedTuple):
+    """What came back from the training environment."""
+
     epochs: int
+    """Epochs that a fit took."""
+
     held_out: dict[tuple[int, int], NDArray[np.float64]]
+    """Log-probabilities of the labels, by text and track."""
 
 
 def _pass_on(line: str, progress: Progress) -> None:

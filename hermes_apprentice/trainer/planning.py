@@ -24,16 +24,33 @@ from hermes_apprentice.domain.shape import (
 )
 from hermes_apprentice.errors import TrainingError
 from hermes_apprentice.inference.chain import OUTSIDE
-from hermes_apprentice.inference.plan import AnswerPlan, FieldPlan, Placed, Source, build
+from hermes_apprentice.inference.plan import (
+    AnswerPlan,
+    FieldPlan,
+    Placed,
+    Source,
+    build,
+    list_name,
+    set_head,
+)
 from hermes_apprentice.inference.words import Word, split_words
 from hermes_apprentice.trainer.alignment import (
     Mention,
     WordSpan,
     choose_places,
+    elements_at,
     places_of,
     readable_places,
     same,
     values_at,
+)
+from hermes_apprentice.trainer.arrangement import (
+    ElementLesson,
+    arrange,
+    choice_number,
+    element_lessons,
+    set_order,
+    spans_by_field,
 )
 
 MIN_READABLE = 0.7
@@ -56,7 +73,10 @@ class Supervision(NamedTuple):
     """Labels of the words, one row per track; ``None`` if a value could not be placed."""
 
     choices: Mapping[str, int]
-    """Number of the right choice, by field; a field with an unknown value is left out."""
+    """Number of the right choice, by decision; one with an unknown value is left out."""
+
+    elements: Mapping[str, tuple[ElementLesson, ...]]
+    """The right choices for the elements of lists, by field."""
 
 
 class Lesson(NamedTuple):
@@ -91,11 +111,12 @@ def plan_answers(shape: Shape, examples: Sequence[Example]) -> Lesson:
     plans: list[FieldPlan] = []
     mentions: list[Mention] = []
     for leaf in shape.fields:
-        found = [values_at(answer, leaf.path) for answer in answers]
+        found = [_values(answer, leaf.path) for answer in answers]
         field, placed = _plan_field(leaf, found, examples, words, haystacks)
         plans.append(field)
         mentions += placed
     choose_places(mentions, words)
+    plans = arrange(plans, mentions, answers)
     tracks = _tracks(plans, mentions)
     plan = AnswerPlan(fields=tuple(_on_track(field, tracks) for field in plans), style=shape.style)
     supervision = _supervise(plan, answers, words, mentions)
@@ -108,9 +129,20 @@ def plan_answers(shape: Shape, examples: Sequence[Example]) -> Lesson:
     return Lesson(plan, supervision, rebuilt)
 
 
+def _values(answer: Any, path: str) -> list[tuple[int, JsonScalar]]:
+    """Return the present values at a path, each with the position of its list's element."""
+    if path.count("[]") == 1:
+        return [
+            (element, value)
+            for element, value in enumerate(elements_at(answer, path))
+            if value is not None
+        ]
+    return list(enumerate(values_at(answer, path)))
+
+
 def _plan_field(
     leaf: FieldShape,
-    found: Sequence[Sequence[JsonScalar]],
+    found: Sequence[Sequence[tuple[int, JsonScalar]]],
     examples: Sequence[Example],
     words: Sequence[Sequence[Word]],
     haystacks: Sequence[Haystack],
@@ -122,19 +154,22 @@ def _plan_field(
         raise TrainingError(
             f"the field {leaf.path!r} is written freely; only a generator can learn it"
         )
-    if leaf.kind is FieldKind.CLOSED_SET and not listed:
+    if leaf.kind is FieldKind.CLOSED_SET and leaf.path.endswith("[]"):
+        return _set(leaf, [[value for _, value in values] for values in found]), []
+    if leaf.kind is FieldKind.CLOSED_SET:
         return _choice(leaf, found), []
     located = [
-        (example, value, places_of(value, haystacks[example], words[example]))
+        (example, element, value, places_of(value, haystacks[example], words[example]))
         for example, values in enumerate(found)
-        for value in values
+        for element, value in values
     ]
     reading, mentions = _best_reading(leaf, located, examples, words)
-    readable = sum(bool(mention.candidates) for mention in mentions)
-    if readable < MIN_READABLE * len(mentions):
+    said = [mention for mention in mentions if not mention.optional]
+    readable = sum(bool(mention.candidates) for mention in said)
+    if readable < MIN_READABLE * len(said):
         raise TrainingError(
             f"the field {leaf.path!r} has values of which only "
-            f"{readable / max(1, len(mentions)):.0%} stand in their requests; an extractor needs "
+            f"{readable / max(1, len(said)):.0%} stand in their requests; an extractor needs "
             f"{MIN_READABLE:.0%}"
         )
     plan = FieldPlan(
@@ -142,7 +177,9 @@ def _plan_field(
         source=Source.SPAN,
         missing=_missing(leaf),
         reading=reading,
-        can_be_missing=listed or any(not values for values in found),
+        can_be_missing=listed or leaf.default is not None or any(not values for values in found),
+        default=leaf.default,
+        lone=leaf.lone,
     )
     return plan, mentions
 
@@ -163,19 +200,31 @@ def _constant(leaf: FieldShape) -> FieldPlan:
     )
 
 
-def _choice(leaf: FieldShape, found: Sequence[Sequence[JsonScalar]]) -> FieldPlan:
+def _set(leaf: FieldShape, found: Sequence[Sequence[JsonScalar]]) -> FieldPlan:
+    return FieldPlan(
+        path=leaf.path,
+        source=Source.SET,
+        missing=_missing(leaf),
+        choices=set_order(leaf.values, found),
+        lone=leaf.lone,
+    )
+
+
+def _choice(leaf: FieldShape, found: Sequence[Sequence[tuple[int, JsonScalar]]]) -> FieldPlan:
     return FieldPlan(
         path=leaf.path,
         source=Source.CHOICE,
         missing=_missing(leaf),
         choices=leaf.values,
-        can_be_missing=any(not values for values in found),
+        can_be_missing=leaf.missing is not Missing.NEVER
+        if "[]" in leaf.path
+        else any(not values for values in found),
     )
 
 
 def _best_reading(
     leaf: FieldShape,
-    located: Sequence[tuple[int, JsonScalar, tuple[WordSpan, ...]]],
+    located: Sequence[tuple[int, int, JsonScalar, tuple[WordSpan, ...]]],
     examples: Sequence[Example],
     words: Sequence[Sequence[Word]],
 ) -> tuple[str, list[Mention]]:
@@ -191,10 +240,12 @@ def _best_reading(
                 leaf.path,
                 value,
                 readable_places(places, value, name, examples[example].request, words[example]),
+                element=element,
+                optional=leaf.default is not None and same(leaf.default, value),
             )
-            for example, value, places in located
+            for example, element, value, places in located
         ]
-        count = sum(bool(mention.candidates) for mention in mentions)
+        count = sum(bool(mention.candidates) or mention.optional for mention in mentions)
         if count > best_count:
             best, best_count = (name, mentions), count
         if count == len(mentions):
@@ -249,6 +300,7 @@ def _supervise(
     by_example: dict[int, list[Mention]] = defaultdict(list)
     for mention in mentions:
         by_example[mention.example].append(mention)
+    values = spans_by_field(mentions, len(answers))
     lessons = []
     for example, answer in enumerate(answers):
         rows = [[OUTSIDE] * len(words[example]) for _ in range(plan.tracks)]
@@ -257,15 +309,39 @@ def _supervise(
             marked = [
                 _mark(rows[track_of[mention.field]], span, mention.field) for span in mention.chosen
             ]
-            placed = placed and any(marked)
-        choices = {
-            field.path: number
-            for field in plan.of(Source.CHOICE)
-            if (number := _choice_of(field, answer)) is not None
-        }
+            placed = placed and (any(marked) or (mention.optional and not mention.chosen))
         labels = tuple(tuple(row) for row in rows) if placed else None
-        lessons.append(Supervision(tuple(words[example]), labels, choices))
+        elements = {
+            field.path: element_lessons(
+                field, _spans_beside(plan, field), answer, values[example], words[example]
+            )
+            for field in plan.of(Source.CHOICE)
+            if placed and list_name(field)
+        }
+        lessons.append(
+            Supervision(tuple(words[example]), labels, _decisions(plan, answer), elements)
+        )
     return tuple(lessons)
+
+
+def _spans_beside(plan: AnswerPlan, field: FieldPlan) -> list[FieldPlan]:
+    return [one for one in plan.of(Source.SPAN) if list_name(one) == list_name(field)]
+
+
+def _decisions(plan: AnswerPlan, answer: Any) -> dict[str, int]:
+    """Return the right outcome of every decision about the whole request."""
+    found: dict[str, int] = {}
+    for field in plan.of(Source.CHOICE):
+        if not list_name(field):
+            value = next(iter(values_at(answer, field.path)), None)
+            number = choice_number(field, value)
+            if number is not None:
+                found[field.path] = number
+    for field in plan.of(Source.SET):
+        listed = values_at(answer, field.path)
+        for place, choice in enumerate(field.choices):
+            found[set_head(field, place)] = int(any(same(choice, value) for value in listed))
+    return found
 
 
 def _mark(row: list[str], span: WordSpan, field: str) -> bool:
@@ -275,16 +351,6 @@ def _mark(row: list[str], span: WordSpan, field: str) -> bool:
     return True
 
 
-def _choice_of(field: FieldPlan, answer: Any) -> int | None:
-    values = values_at(answer, field.path)
-    if not values:
-        return len(field.choices) if field.can_be_missing else None
-    for number, choice in enumerate(field.choices):
-        if same(choice, values[0]):
-            return number
-    return None
-
-
 def _rebuilt(
     plan: AnswerPlan,
     answers: Sequence[Any],
@@ -292,12 +358,7 @@ def _rebuilt(
     mentions: Sequence[Mention],
 ) -> float:
     """Return the share of the answers that come out right from perfect labels and choices."""
-    values: list[dict[str, list[Placed]]] = [defaultdict(list) for _ in answers]
-    for mention in mentions:
-        if mention.chosen:
-            values[mention.example][mention.field].append(
-                Placed(mention.value, mention.chosen[0].first)
-            )
+    values = spans_by_field(mentions, len(answers))
     right = 0
     for answer, lesson, found in zip(answers, supervision, values, strict=True):
         if lesson.labels is None:
@@ -305,10 +366,22 @@ def _rebuilt(
         for field in plan.fields:
             if field.source is Source.CONSTANT and "[]" not in field.path:
                 found[field.path] = [Placed(field.choices[0], 0)]
+            elif field.source is Source.SET:
+                found[field.path] = [
+                    Placed(choice, place)
+                    for place, choice in enumerate(field.choices)
+                    if lesson.choices[set_head(field, place)]
+                ]
             elif field.source is Source.CHOICE:
-                number = lesson.choices.get(field.path)
-                if number is not None and number < len(field.choices):
-                    found[field.path] = [Placed(field.choices[number], 0)]
+                if list_name(field):
+                    numbers = [one.number for one in lesson.elements[field.path]]
+                else:
+                    numbers = [lesson.choices.get(field.path, len(field.choices))]
+                found[field.path] = [
+                    Placed(field.choices[number], place)
+                    for place, number in enumerate(numbers)
+                    if number < len(field.choices)
+                ]
         right += _present(build(plan.fields, found)) == _present(answer)
     return right / max(1, len(answers))
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from hermes_apprentice.domain.dataset import Example
 from hermes_apprentice.domain.shape import Kind, Shape
 from hermes_apprentice.domain.training import Method
@@ -16,6 +18,7 @@ from hermes_apprentice.errors import MissingExtraError, TrainingError
 from hermes_apprentice.trainer.classifier import train_classifier
 from hermes_apprentice.trainer.extractor import train_extractor
 from hermes_apprentice.trainer.finetuning import Finetuner
+from hermes_apprentice.trainer.finetuning_labels import finetune_classifier
 from hermes_apprentice.trainer.trained import Progress, Trained, part_of
 
 MIN_EXAMPLES = 10
@@ -39,7 +42,7 @@ def train(
 ) -> Trained:
     """Train one specialist of a kind that runs in the sidecar.
 
-    With ``Method.AUTO`` an extractor is also given a fine-tuned encoder where
+    With ``Method.AUTO`` a classifier or an extractor is also given a fine-tuned encoder where
     ``finetune`` can make one and there is something left to gain; see `better`.
 
     Raises:
@@ -47,10 +50,7 @@ def train(
     """
     check_enough(examples)
     if kind is Kind.CLASSIFIER:
-        if method not in (Method.AUTO, Method.HEAD):
-            raise TrainingError(f"a classifier is not trained by {method.value!r}")
-        encodings = _encode(embedder, examples, part_of(progress, 0.0, 0.4))
-        return train_classifier(shape, examples, encodings, seed, part_of(progress, 0.4, 1.0))
+        return _train_classifier(method, shape, examples, embedder, seed, progress, finetune)
     if method is Method.HEAD:
         raise TrainingError("an extractor is not trained by 'head'")
     if method is Method.FINETUNED and finetune is None:
@@ -80,6 +80,35 @@ def check_enough(examples: Sequence[Example]) -> None:
         )
 
 
+def _train_classifier(
+    method: Method,
+    shape: Shape,
+    examples: Sequence[Example],
+    embedder: Embedder,
+    seed: int,
+    progress: Progress,
+    finetune: Finetuner | None,
+) -> Trained:
+    if method not in (Method.AUTO, Method.HEAD, Method.FINETUNED):
+        raise TrainingError(f"a classifier is not trained by {method.value!r}")
+    insist = method is Method.FINETUNED
+    if insist and finetune is None:
+        raise MissingExtraError("fine-tuning an encoder", "train")
+    heavier = None if method is Method.HEAD else finetune
+    end = 0.3 if heavier else 1.0
+    encodings = _encode(embedder, examples, part_of(progress, 0.0, 0.4 * end))
+    light = train_classifier(shape, examples, encodings, seed, part_of(progress, 0.4 * end, end))
+    enough = not insist and light.trained.scores["agreement"] >= ENOUGH
+    if heavier is None or enough:
+        return light.trained
+    heavy = finetune_classifier(
+        heavier, light, shape, examples, encodings, seed, part_of(progress, end, 1.0), insist=insist
+    )
+    if heavy is None:
+        return light.trained
+    return heavy if insist else better(light.trained, heavy)
+
+
 def better(light: Trained, heavy: Trained) -> Trained:
     """Return the one that agrees more often with held-out answers; ``light`` if they tie.
 
@@ -104,4 +133,12 @@ def _encode(embedder: Embedder, examples: Sequence[Example], progress: Progress)
         progress(start / len(examples), "reading the requests")
         part = examples[start : start + _ENCODED_AT_ONCE]
         encodings += embedder.encode([example.request for example in part])
+    if not all(
+        np.isfinite(encoding.embedding).all() and np.isfinite(encoding.states).all()
+        for encoding in encodings
+    ):
+        raise TrainingError(
+            "the embedder gives numbers that are not finite; remove it from the model store, so "
+            "that it is fetched again"
+        )
     return encodings

@@ -7,6 +7,7 @@ folder. ``result.json`` is written last: where it is, everything is.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
@@ -30,6 +31,7 @@ RESULT = TypeAdapter(TrainingResult)
 JOB = TypeAdapter(TrainingJob)
 
 _THREADS = 2
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(job: TrainingJob) -> TrainingResult:
@@ -54,7 +56,7 @@ def run(job: TrainingJob) -> TrainingResult:
     store = ModelStore(Path(job.models_dir))
     embedder = open_embedder(store, job.embedder or None, threads=_THREADS)
     finetune = None
-    if job.kind is Kind.EXTRACTOR and job.method in (Method.AUTO, Method.FINETUNED):
+    if job.kind is not Kind.GENERATOR and job.method in (Method.AUTO, Method.FINETUNED):
         finetune = finetuner(job, store, embedder.name)
     if job.kind is Kind.GENERATOR:
         check_enough(data.examples)
@@ -123,6 +125,12 @@ def _held_out(examples: tuple[Example, ...], trained: Trained) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
+def _cause(error: OSError | ValidationError | IndexError) -> str:
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return f"there is no room to write in: {error}. Make some and train again"
+    return f"the job cannot be read or written: {error}"
+
+
 def main(arguments: list[str]) -> int:
     """Run the job named on the command line; errors go to standard error, one line."""
     try:
@@ -135,7 +143,7 @@ def main(arguments: list[str]) -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 1
     except (OSError, ValidationError, IndexError) as error:
-        problem = TrainingError(f"the job cannot be read or written: {error}")
+        problem = TrainingError(_cause(error))
         print(json.dumps({"error": str(problem), "kind": "TrainingError"}), flush=True)
         print(problem, file=sys.stderr, flush=True)
         return 1

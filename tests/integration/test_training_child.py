@@ -22,11 +22,12 @@ from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.shape_inference import infer_shape
 from hermes_apprentice.domain.training import Method, TrainingJob
 from hermes_apprentice.embedding.base import Embedder
-from hermes_apprentice.errors import MissingExtraError, TrainingError
+from hermes_apprentice.errors import ArtefactError, MissingExtraError, TrainingError
 from hermes_apprentice.inference.artefact import load_model
+from hermes_apprentice.trainer.child import Stop
 from hermes_apprentice.trainer.environment import find_train_python
 from hermes_apprentice.trainer.examples import read_training_data, write_dataset
-from hermes_apprentice.trainer.jobs import Stop, run_training
+from hermes_apprentice.trainer.jobs import run_training
 
 MODELS = platformdirs.user_cache_path("hermes-apprentice") / "models"
 DEADLINE = 120.0
@@ -190,7 +191,7 @@ def test_a_killed_child_leaves_nothing_half_written(job: Callable[..., TrainingJ
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(TrainingError, match="status -9"):
+    with pytest.raises(TrainingError, match="killed by signal 9"):
         run_training(task, kill, DEADLINE)
     assert killed and left_behind(task) == {"job.json", "training.log"}
 
@@ -250,6 +251,36 @@ def test_a_job_that_cannot_be_done_says_why(job: Callable[..., TrainingJob]) -> 
     rows = [(f"remark {number}", "praise") for number in range(30)]
     with pytest.raises(TrainingError, match="two labels"):
         run_training(job(rows, Kind.CLASSIFIER), lambda share, doing: None, DEADLINE)
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_behind(job: Callable[..., TrainingJob]) -> None:
+    task = job(orders(60, 1), Kind.EXTRACTOR)
+    Path(task.output_dir).mkdir()
+    request = Path(task.output_dir).parent / "request.json"
+    from hermes_apprentice.trainer.worker import JOB
+
+    request.write_bytes(JOB.dump_json(task))
+    script = (
+        "import resource, sys; from pathlib import Path\n"
+        "from hermes_apprentice.errors import TrainingError\n"
+        "from hermes_apprentice.trainer.worker import JOB\n"
+        "from hermes_apprentice.trainer.jobs import run_training\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "job = JOB.validate_json(Path(sys.argv[1]).read_bytes())\n"
+        "try:\n"
+        "    run_training(job, lambda share, doing: None, 100)\n"
+        "except TrainingError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(request)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    assert "no room" in done.stdout, done.stderr
+    assert left_behind(task) == {"job.json", "training.log"}
 
 
 def test_fine_tuning_without_its_environment_names_the_extra(
@@ -314,3 +345,30 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.train_env
+@pytest.mark.slow
+def test_a_classifier_with_a_fine_tuned_encoder_is_served_without_torch(
+    job: Callable[..., TrainingJob], embedder: Embedder
+) -> None:
+    python = find_train_python("")
+    if python is None:
+        pytest.skip("there is no training environment; `make env` makes it")
+    task = job(moods(40, 1), Kind.CLASSIFIER, method=Method.FINETUNED, train_python=python)
+    result = run_training(task, lambda share, doing: None, 280)
+    assert result.method is Method.FINETUNED
+    assert dict(result.recipe)["finetuned.precision"].startswith(("int8", "float32"))
+    model = load_model(Path(task.output_dir) / "artefact", embedder)
+    fresh = moods(40, 2)
+    answers = model.predict(
+        [text for text, _ in fresh], embedder.encode([text for text, _ in fresh])
+    )
+    right = [given.text == wanted for given, (_, wanted) in zip(answers, fresh, strict=True)]
+    assert sum(right) >= 0.9 * len(right)
+    assert "torch" not in sys.modules
+    (unknown,) = model.predict(["zxq 17 vvk"], embedder.encode(["zxq 17 vvk"]))
+    assert unknown.confidence < min(one.confidence for one in answers)
+    (Path(task.output_dir) / "artefact" / "mix.json").write_text("{}")
+    with pytest.raises(ArtefactError):
+        load_model(Path(task.output_dir) / "artefact", embedder)

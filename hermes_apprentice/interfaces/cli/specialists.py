@@ -9,8 +9,10 @@ import typer
 from hermes_apprentice.approvals.changes import merge_question
 from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
 from hermes_apprentice.pipeline import stages
-from hermes_apprentice.pipeline.exports import export
+from hermes_apprentice.pipeline.exporting import export_specialist
+from hermes_apprentice.pipeline.exports import export as export_model
 from hermes_apprentice.pipeline.housekeeping import clean
+from hermes_apprentice.pipeline.importing import import_specialist
 
 app = typer.Typer(help="The specialists, their verdicts and their stages.", no_args_is_help=False)
 
@@ -88,7 +90,7 @@ def export_merged(
 ) -> None:
     """Write a generator and its base as one 16-bit model, for other servers."""
     with opened() as (_, _, pipeline):
-        typer.echo(export(pipeline.shop, name, target, gguf=gguf))
+        typer.echo(export_model(pipeline.shop, name, target, gguf=gguf))
 
 
 @app.command()
@@ -146,3 +148,34 @@ def resume(name: str) -> None:
     """Let a held specialist take steps again, or put one that was taken out into shadow."""
     with opened() as (_, _, pipeline):
         typer.echo(stages.resume(pipeline, name, "cli asked for it"))
+
+
+@app.command("export")
+def export(name: str, file: Path) -> None:
+    """Write a specialist into one signed file for another machine."""
+    with opened(show_progress=True) as (settings, _, pipeline):
+        done = export_specialist(pipeline.shop, name, file)
+        trusted = settings.keys_dir / "trusted" / f"{done.signer}.pem"
+    typer.echo(
+        f"{done.path}: version {done.manifest.version} of '{name}' with {done.members} vectors of "
+        f"requests, {done.size / 1e6:.1f} MB, signed by {done.signer}.\n"
+        f"On the other machine, once: apprentice keys trust {trusted.name} (from {trusted})\n"
+        f"Then: apprentice specialists import {done.path.name}"
+    )
+
+
+@app.command("import")
+def import_(
+    file: Path,
+    name: str = typer.Option("", "--as", help="What to call it here."),
+) -> None:
+    """Take in a specialist that another machine exported; it starts in shadow."""
+    with opened(show_progress=True) as (_, _, pipeline):
+        done = import_specialist(pipeline.shop, file, name or None)
+    if done.again:
+        typer.echo(f"{done.origin} is here already, as version {done.version} of '{done.slug}'.")
+        return
+    typer.echo(
+        f"{done.origin}, signed by {done.signer}, is version {done.version} of '{done.slug}' here, "
+        "in shadow. Requests are recognised after the next tick: apprentice tick"
+    )

@@ -33,6 +33,11 @@ from hermes_apprentice.domain.shape import JsonScalar
         (12.5, "12.50 euro"),
         (-4, "minus 4 degrees"),
         ("12", "twelve"),
+        (0.07, "7 % off"),
+        (0.125, "12.5 percent less"),
+        ("2026-03-03", "on 3 March 2026"),
+        ("03.04.2026", "on 2026-04-03"),
+        ("15:00", "at 3 pm"),
         (3, "between 2,3 and more"),
     ],
 )
@@ -55,6 +60,9 @@ def test_a_value_is_found_in_the_request(value: JsonScalar, request_text: str) -
         (12, "weight 1234"),
         ("express", "we are in a hurry"),
         (7, "sevenoaks"),
+        ("2026-03-03", "on 3 March"),
+        ("15:00", "at 15"),
+        (0.07, "7 per hour"),
     ],
 )
 def test_a_value_is_not_found_in_the_request(value: JsonScalar, request_text: str) -> None:
@@ -82,3 +90,8 @@ def test_spans_cut_the_value_out_of_the_request(
 
 def test_a_long_run_of_digits_is_no_error() -> None:
     assert not copied_from(3, "1" * 5_000)
+
+
+def test_a_minus_belongs_to_the_number() -> None:
+    assert Haystack("it is -4 outside").spans(-4) == ((6, 8),)
+    assert Haystack("it is minus 4 outside").spans(-4) == ((6, 13),)

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from hermes_apprentice.domain.fields import occurrences
+from hermes_apprentice.domain.leaves import occurrences
 from hermes_apprentice.domain.shape import FieldKind, FieldShape, Kind, Missing, ShapeKind, kind_for
 from hermes_apprentice.domain.shape_inference import fits, infer_shape, render
 
@@ -342,3 +342,76 @@ def test_occurrences_follow_lists_of_lists() -> None:
     assert occurrences(value, "rows[][].a") == [1, None, []]
     assert occurrences(value, "b") == [2]
     assert occurrences({"rows": 3}, "b.c") != [3]
+
+
+def test_a_number_that_is_written_when_none_is_said_is_a_default() -> None:
+    requests, answers = [], []
+    for number in range(24):
+        count = 1 if number % 2 else number + 2
+        said = f"{count} of them, " if count > 1 else ""
+        requests.append(f"{said}the blue ones please")
+        answers.append(json.dumps({"qty": count}))
+    (leaf,) = infer_shape(requests, answers).fields
+    assert leaf.kind is FieldKind.COPIED and leaf.default == 1
+
+
+def test_values_that_stand_nowhere_are_no_defaults_unless_they_are_one_value() -> None:
+    requests = [f"{number} please" for number in range(2, 26)]
+    answers = [
+        json.dumps({"qty": number if number % 2 else 1_000 + number}) for number in range(2, 26)
+    ]
+    (leaf,) = infer_shape(requests, answers).fields
+    assert leaf.kind is FieldKind.FREE_TEXT and leaf.default is None
+
+
+def test_a_value_that_stands_alone_is_a_list_of_one() -> None:
+    towns = ("Aldmere", "Dunwick", "Esterby", "Falkrona")
+    requests, answers = [], []
+    for number in range(24):
+        found = [towns[number % 4], towns[(number + 1) % 4]][: 1 + (number % 3 == 0)]
+        requests.append("to " + " and ".join(found))
+        answers.append(json.dumps({"to": found if len(found) > 1 else found[0]}))
+    shape = infer_shape(requests, answers)
+    assert shape.kind is ShapeKind.JSON and shape.agreement == 1.0
+    assert [(leaf.path, leaf.lone) for leaf in shape.fields] == [("to[]", True)]
+    assert fits(shape, '{"to": "Oslo"}') and fits(shape, '{"to": ["Oslo", "Rome"]}')
+    assert not fits(shape, '{"to": {"town": "Oslo"}}')
+
+
+def test_lists_of_one_are_lists_where_the_upstream_writes_them() -> None:
+    requests = [f"to Aldmere{' and Dunwick' if number % 2 else ''}" for number in range(20)]
+    answers = [
+        json.dumps({"to": ["Aldmere", "Dunwick"] if number % 2 else ["Aldmere"]})
+        for number in range(20)
+    ]
+    assert not infer_shape(requests, answers).fields[0].lone
+
+
+def test_answers_that_say_one_thing_each_are_of_one_schema() -> None:
+    keys = ("city", "item", "day")
+    requests = [f"{keys[number % 3]} is X{number}" for number in range(30)]
+    answers = [json.dumps({keys[number % 3]: f"X{number}"}) for number in range(30)]
+    shape = infer_shape(requests, answers)
+    assert shape.kind is ShapeKind.JSON and shape.agreement == 1.0
+    assert {leaf.missing for leaf in shape.fields} == {Missing.ABSENT}
+
+
+def test_keys_that_are_all_rare_are_of_one_schema() -> None:
+    requests = [f"field {number % 40} is X{number}" for number in range(120)]
+    answers = [
+        json.dumps({"kind": "note", f"f{number % 40}": f"X{number}"}) for number in range(120)
+    ]
+    shape = infer_shape(requests, answers)
+    assert shape.kind is ShapeKind.JSON and shape.agreement == 1.0
+
+
+def test_keys_keep_their_order_when_most_answers_leave_most_of_them_out() -> None:
+    rows = [{"c": 1}, {"a": 1}, {"b": 1}] * 6 + [{"a": 1, "b": 2}, {"b": 1, "c": 2}] * 3
+    shape = infer_shape(["1 2"] * len(rows), [json.dumps(row) for row in rows])
+    assert [leaf.path for leaf in shape.fields] == ["a", "b", "c"]
+
+
+def test_an_empty_answer_leaves_its_keys_out() -> None:
+    rows = [{}, {"a": "x"}] * 8
+    shape = infer_shape(["x"] * len(rows), [json.dumps(row) for row in rows])
+    assert [leaf.missing for leaf in shape.fields] == [Missing.ABSENT]

@@ -39,6 +39,14 @@ def test_number_words_are_read(text: str, number: int | None) -> None:
         ("number", "12", 12),
         ("integer.text", "twelve", "12"),
         ("digits", "none", None),
+        ("integer", "minus 5 degrees", -5),
+        ("number.share", "7 %", 0.07),
+        ("number.share", "12.5%", 0.125),
+        ("apart", "2kg", "2 kg"),
+        ("apart.lower", "12 KG", "12 kg"),
+        ("day.dmy.iso", "3 March 2026", "2026-03-03"),
+        ("day.mdy.iso", "03/14/26", "2026-03-14"),
+        ("time.minutes", "3 pm", "15:00"),
     ],
 )
 def test_a_reading_turns_a_span_into_a_value(reading: str, text: str, value: object) -> None:

@@ -204,3 +204,38 @@ def test_what_is_not_ours_in_the_folder_stays(tmp_path: Path, make_draft: Make) 
     (tmp_path / "specialist-readme.txt").write_text("mine")
     sync_skills(tmp_path, [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "specialist-readme.txt"]
+
+
+def test_two_hyphens_in_a_row_make_a_name_of_its_own() -> None:
+    names = {skill_name(slug) for slug in ("a-b", "a--b", "a---b", f"{'a' * 50}--b")}
+    assert len(names) == 4
+    assert not any("--" in name for name in names)
+    assert skill_name("a-b") == "specialist-a-b"
+
+
+@pytest.mark.parametrize("label", ["order, quantity", *HOSTILE])
+@pytest.mark.parametrize("slug", ["order-mails", "1", "a--b", "a" * 64, f"{'a-' * 31}b"])
+def test_the_standards_own_validator_accepts_every_skill(
+    tmp_path: Path, make_draft: Make, slug: str, label: str
+) -> None:
+    validator = pytest.importorskip("skills_ref.validator", reason="run: make env")
+    shape = Shape(kind=ShapeKind.LABEL, agreement=1.0, labels=(label, "bug"))
+    path = write_skill(tmp_path, make_draft(slug=slug, label=label, shape=shape))
+    assert validator.validate(path.parent) == []
+
+
+def test_the_standards_own_validator_accepts_the_list(tmp_path: Path, make_draft: Make) -> None:
+    validator = pytest.importorskip("skills_ref.validator", reason="run: make env")
+    many = [
+        make_draft(slug=f"s{number}", label=HOSTILE[number % len(HOSTILE)])
+        for number in range(2 * OWN_SKILLS)
+    ]
+    sync_skills(tmp_path, many)
+    assert validator.validate(tmp_path / INDEX) == []
+
+
+def test_the_standards_own_validator_refuses_what_is_wrong(tmp_path: Path) -> None:
+    validator = pytest.importorskip("skills_ref.validator", reason="run: make env")
+    (tmp_path / "a--b").mkdir()
+    (tmp_path / "a--b" / "SKILL.md").write_text("---\nname: a--b\nobey: me\n---\n")
+    assert len(validator.validate(tmp_path / "a--b")) >= 3

@@ -1,3 +1,4 @@
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from hermes_apprentice.domain.shape import Shape, ShapeKind
 from hermes_apprentice.domain.shape_inference import infer_shape
 from hermes_apprentice.errors import ArtefactError, TrainingError
 from hermes_apprentice.inference.classifier import LABELS_FILE, WEIGHTS_FILE, Classifier
+from hermes_apprentice.inference.perceptron import Perceptron
 from hermes_apprentice.testing import FakeEmbedder
 from hermes_apprentice.trainer.classifier import train_classifier
 from hermes_apprentice.trainer.trained import Trained
@@ -19,7 +21,7 @@ def train(make: Make, rows: Sequence[tuple[str, str]], shape: Shape | None = Non
     examples = make(rows)
     found = shape or infer_shape([text for text, _ in rows], [answer for _, answer in rows])
     encodings = FakeEmbedder().encode([example.request for example in examples])
-    return train_classifier(found, examples, encodings, 7, lambda share, doing: None)
+    return train_classifier(found, examples, encodings, 7, lambda share, doing: None).trained
 
 
 def labels(*names: str) -> Shape:
@@ -110,3 +112,25 @@ def test_answers_outside_of_the_labels_are_refused(make_examples: Make) -> None:
 def test_answers_that_are_no_labels_are_refused(make_examples: Make) -> None:
     with pytest.raises(TrainingError, match="labels"):
         train(make_examples, [("a", "b")] * 10, Shape(kind=ShapeKind.TEXT, agreement=1.0))
+
+
+def test_labels_that_depend_on_two_words_together_get_a_head_with_a_hidden_layer(
+    make_examples: Make, tmp_path: Path
+) -> None:
+    rng = random.Random(2)
+    rows = []
+    for number in range(120):
+        door, lamp = rng.choice(("open", "shut")), rng.choice(("on", "off"))
+        label = "same" if (door == "open") == (lamp == "on") else "different"
+        rows.append((f"door {door} lamp {lamp} room {number % 5}", label))
+    fit = train(make_examples, rows)
+    model = model_of(fit)
+    assert isinstance(model.head, Perceptron) and fit.scores["agreement"] >= 0.9
+    model.save(tmp_path)
+    again = Classifier.load(tmp_path)
+    text = "door open lamp off room 7"
+    before, after = (
+        one.predict([text], FakeEmbedder().encode([text]))[0] for one in (model, again)
+    )
+    assert before.text == after.text == "different"
+    assert before.confidence == pytest.approx(after.confidence, abs=0.02)

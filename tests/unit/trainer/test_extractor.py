@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hermes_apprentice.domain.shape_inference import infer_shape
 from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.errors import ArtefactError, TrainingError
 from hermes_apprentice.inference.extractor import PLAN_FILE, WEIGHTS_FILE, Extractor
+from hermes_apprentice.inference.perceptron import Perceptron
 from hermes_apprentice.testing import FakeEmbedder
 from hermes_apprentice.trainer.extractor import ExtractorFit, train_extractor
 
@@ -120,8 +122,6 @@ def test_the_same_seed_gives_the_same_files(
 def test_held_out_answers_do_not_come_from_near_duplicates(
     make_examples: Make, bookings: list[tuple[str, str]], shape: Shape
 ) -> None:
-    from dataclasses import replace
-
     examples = [replace(example, group="all the same") for example in make_examples(bookings)]
     encodings = FakeEmbedder().encode([example.request for example in examples])
     with pytest.raises(TrainingError, match="near-duplicates"):
@@ -159,3 +159,36 @@ def test_answers_without_copied_values_need_no_chain(make_examples: Make) -> Non
     assert fit.model.chains == () and fit.trained.scores["agreement"] == 1.0
     text, _ = answer(fit.model, "now number 99")
     assert json.loads(text) == {"urgent": True, "unit": "day"}
+
+
+def with_networks(model: Extractor, width: int) -> Extractor:
+    """The same model with small random networks beside its chains."""
+    rng = np.random.default_rng(5)
+    networks = tuple(
+        Perceptron(
+            hidden=rng.normal(size=(width, 4)).astype(np.float32),
+            hidden_bias=np.zeros(4, np.float32),
+            output=rng.normal(size=(4, len(chain.labels))).astype(np.float32),
+            output_bias=np.zeros(len(chain.labels), np.float32),
+        )
+        for chain in model.chains
+    )
+    return replace(model, networks=networks, network_weight=0.5)
+
+
+def test_networks_beside_the_chains_survive_their_files(fit: ExtractorFit, tmp_path: Path) -> None:
+    model = with_networks(fit.model, 3 * FakeEmbedder().state_dimension)
+    model.save(tmp_path)
+    again = Extractor.load(tmp_path)
+    requests = ["Room in Dunwick for 3 nights. Guest: Ida", "I need two nights in Grimsund!"]
+    encodings = FakeEmbedder().encode(requests)
+    before, after = (one.predict(requests, encodings) for one in (model, again))
+    assert [one.text for one in before] == [one.text for one in after]
+    mixed, plain = (one.decode(requests[0], encodings[0])[0] for one in (again, fit.model))
+    assert not np.allclose(mixed.signals, plain.signals), "the networks have a say"
+
+
+def test_networks_that_do_not_fit_the_chains_are_refused(fit: ExtractorFit, tmp_path: Path) -> None:
+    with_networks(fit.model, 7).save(tmp_path)
+    with pytest.raises(ArtefactError):
+        Extractor.load(tmp_path)

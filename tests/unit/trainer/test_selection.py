@@ -1,12 +1,15 @@
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from hermes_apprentice.domain.dataset import Example
 from hermes_apprentice.domain.shape import Kind, Shape
 from hermes_apprentice.domain.shape_inference import infer_shape
 from hermes_apprentice.domain.training import Method
+from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.errors import MissingExtraError, TrainingError
 from hermes_apprentice.inference.base import Prediction
 from hermes_apprentice.testing import FakeEmbedder
@@ -74,11 +77,16 @@ def test_labels_are_learned_by_a_head(make_examples: Make, tickets: list[tuple[s
     assert run(make_examples, tickets, Kind.CLASSIFIER).method is Method.HEAD
 
 
+@pytest.mark.parametrize("kind", [Kind.CLASSIFIER, Kind.EXTRACTOR])
 def test_fine_tuning_without_its_environment_names_the_extra(
-    make_examples: Make, bookings: list[tuple[str, str]]
+    make_examples: Make,
+    tickets: list[tuple[str, str]],
+    bookings: list[tuple[str, str]],
+    kind: Kind,
 ) -> None:
+    rows = tickets if kind is Kind.CLASSIFIER else bookings
     with pytest.raises(MissingExtraError, match=r"hermes-apprentice\[train\]"):
-        run(make_examples, bookings, Kind.EXTRACTOR, Method.FINETUNED)
+        run(make_examples, rows, kind, Method.FINETUNED)
 
 
 @pytest.mark.parametrize("count", [0, 1, 9])
@@ -103,7 +111,7 @@ def test_too_few_examples_are_refused(
         (Kind.GENERATOR, Method.AUTO),
         (Kind.CLASSIFIER, Method.CRF),
         (Kind.EXTRACTOR, Method.HEAD),
-        (Kind.CLASSIFIER, Method.FINETUNED),
+        (Kind.CLASSIFIER, Method.LORA),
     ],
 )
 def test_a_way_that_does_not_fit_the_kind_is_refused(
@@ -119,6 +127,44 @@ def test_empty_requests_do_not_stop_training(
     answer = json.loads(bookings[0][1]) | {"guest": None, "late": False}
     rows = [*bookings, ("", json.dumps(answer, indent=1))]
     assert len(run(make_examples, rows, Kind.EXTRACTOR).held_out) == len(rows)
+
+
+class SickEmbedder(FakeEmbedder):
+    """Gives one number that is none."""
+
+    def encode(self, texts: Sequence[str]) -> list[Encoding]:
+        """Spoil the first embedding."""
+        first, *others = super().encode(texts)
+        return [replace(first, embedding=first.embedding * np.float32("nan")), *others]
+
+
+@pytest.mark.parametrize("kind", [Kind.CLASSIFIER, Kind.EXTRACTOR])
+def test_an_embedder_that_gives_no_numbers_is_named(
+    make_examples: Make,
+    tickets: list[tuple[str, str]],
+    bookings: list[tuple[str, str]],
+    kind: Kind,
+) -> None:
+    rows = tickets if kind is Kind.CLASSIFIER else bookings
+    with pytest.raises(TrainingError, match="not finite"):
+        train(
+            kind,
+            Method.AUTO,
+            shape_of(rows),
+            make_examples(rows),
+            SickEmbedder(),
+            7,
+            lambda share, doing: None,
+        )
+
+
+def test_answers_that_contradict_each_other_get_no_confidence(make_examples: Make) -> None:
+    rows = [
+        (f"remark {number // 2}", "praise" if number % 2 else "complaint") for number in range(60)
+    ]
+    trained = run(make_examples, rows, Kind.CLASSIFIER)
+    assert trained.scores["agreement"] <= 0.7
+    assert max(one.confidence for one in trained.held_out) < 0.9
 
 
 def test_progress_never_goes_back(make_examples: Make, bookings: list[tuple[str, str]]) -> None:
