@@ -38,6 +38,7 @@ request that matches no pattern are values, not errors.
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 
 class ApprenticeError(Exception):
@@ -173,3 +174,18 @@ class ReplyError(ApprenticeError):
 
 class DeliveryError(ApprenticeError):
     """A message to the operator could not be delivered."""
+
+
+def place_of(error: BaseException) -> str:
+    """Return type and place of an error, for a log, without its message.
+
+    Messages of foreign errors may quote what a user wrote, or a key.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    code = trace.tb_frame.f_code
+    file = Path(code.co_filename).name
+    return f"{type(error).__name__} in {code.co_name} ({file}, line {trace.tb_lineno})"

@@ -79,7 +79,7 @@ Environment=APPRENTICE_HOME=/var/lib/hermes-apprentice HERMES_HOME=/var/lib/herm
 EnvironmentFile=-/var/lib/hermes-apprentice/upstream.env
 Restart=always
 RestartSec=2
-TimeoutStopSec=20
+TimeoutStopSec=75
 TimeoutStartSec=600
 NoNewPrivileges=yes
 ProtectSystem=full

@@ -132,7 +132,13 @@ def checkout(
         SignatureError: A file is missing, changed or extra.
         RegistryError: The copy could not be written.
     """
-    with tempfile.TemporaryDirectory(prefix="apprentice-", dir=within) as name:
+    try:
+        holder = tempfile.TemporaryDirectory(
+            prefix="apprentice-", dir=within, ignore_cleanup_errors=True
+        )
+    except OSError as exc:
+        raise RegistryError(f"{what} could not be copied to check it: {exc}") from exc
+    with holder as name:
         private = Path(name)
         try:
             for digest in _listed(folder, files, what):

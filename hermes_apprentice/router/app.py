@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hermes_apprentice.errors import ApprenticeError
+from hermes_apprentice.errors import ApprenticeError, place_of
 from hermes_apprentice.router.admin import Admin
 from hermes_apprentice.router.bookkeeping import Books
 from hermes_apprentice.router.catalogue import PROBES, Catalogue
@@ -142,15 +142,9 @@ class App:
             await self._handler(scope)(scope, receive, watched)
         except Exception as error:  # the edge: a clear error instead of a broken connection
             self._metrics.faults["request"] += 1
-            _log.error(
-                "%s %s failed: %s",
-                scope["method"],
-                scope["path"],
-                type(error).__name__,
-                exc_info=error,
-            )
+            _log.error("a request failed: %s", place_of(error))
             if started:
-                raise
+                return  # an answer that was not finished, which the server cuts off
             text = str(error) if isinstance(error, ApprenticeError) else "The sidecar failed."
             await send_json(send, 500, error_body(text, "internal_error", "sidecar_failed"))
         finally:

@@ -20,9 +20,9 @@ import orjson
 from hermes_apprentice.domain.money import estimate_tokens
 from hermes_apprentice.domain.routing import CallKind, Rollout, Route
 from hermes_apprentice.domain.specialist import Abstain, Answer
+from hermes_apprentice.errors import place_of
 from hermes_apprentice.router.answers import checked
 from hermes_apprentice.router.bookkeeping import Books, Work
-from hermes_apprentice.router.breaker import Breaker
 from hermes_apprentice.router.calls import Call, model_name, read_call
 from hermes_apprentice.router.completions import Completion, as_events, as_json, error_body
 from hermes_apprentice.router.door import GUEST
@@ -94,7 +94,6 @@ class Chat:
         self._rollout = rollout
         self._audit_share = audit_share
         self._max_body = max_body
-        self._matching = Breaker(failures=3, rest=30.0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one call."""
@@ -174,16 +173,16 @@ class Chat:
         matcher = now.loading.matcher
         if matcher is None or now.idle:
             return Choice(reason="no_specialist")
-        if not self._matching.allows():
+        if not now.loading.breaker.allows():
             return Choice(reason="matcher_resting")
         try:
             async with asyncio.timeout_at(work.deadline):
                 outcome = await visible_match(matcher, call, hidden)
         except Exception as error:  # the edge: without a match the upstream answers
-            self._matching.failed()
+            now.loading.breaker.failed()
             self._fault("matcher", error)
             return Choice(reason="matcher_failed")
-        self._matching.succeeded()
+        now.loading.breaker.succeeded()
         if outcome.match is None:
             return Choice(reason=outcome.reason, outcome=outcome)
         found = now.serving(outcome.match.slug, call.session, hidden)
@@ -338,8 +337,7 @@ class Chat:
 
     def _fault(self, part: str, error: Exception) -> None:
         self._metrics.faults[part] += 1
-        # Types only: messages of foreign errors may quote the user's text.
-        _log.error("the %s failed with %s; the upstream answers", part, type(error).__name__)
+        _log.error("the %s failed, the upstream answers: %s", part, place_of(error))
 
 
 def _understand(

@@ -6,6 +6,7 @@ not loaded twice. Knows nothing about stages, shares or requests.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.embedding.onnx_embedder import OnnxEmbedder, open_embedder
 from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.embedding.views import RECIPE, matching_dimension
-from hermes_apprentice.errors import ApprenticeError, ArtefactError
+from hermes_apprentice.errors import ApprenticeError, ArtefactError, place_of
 from hermes_apprentice.privacy.redaction import Redactor
 from hermes_apprentice.registry.registry import MATCHER_FOLDER, Registry
 from hermes_apprentice.registry.signing import load_or_create_keys
@@ -49,7 +50,10 @@ DIGEST_LENGTH = 12
 """Characters of a version's digest that headers and the ledger carry."""
 
 THREADS = 2
-"""Threads that compute matches and answers."""
+"""Threads that compute matches, and as many that compute each specialist's answers: one that
+hangs keeps neither requests from being matched nor another specialist from answering."""
+
+_log = logging.getLogger(__name__)
 
 _Files = tuple[tuple[str, int, int], ...]
 
@@ -80,10 +84,14 @@ class RegistrySource:
         return self._host.problems
 
     def close(self) -> None:
-        """Give the threads back; what they are doing is finished first."""
+        """Give the threads back; none is waited for, since one may hang."""
         self._host.close()
         self._heavy.close()
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._keep({})
+        for runtime in self._dropped:
+            runtime.close()
+        self._dropped.clear()
 
     def stamp(self, wanted: Mapping[str, int]) -> object:
         """Return names, times and sizes of all files that ``load`` would read."""
@@ -114,6 +122,9 @@ class RegistrySource:
             embedder = self._open_embedder()
         except ApprenticeError as error:
             return Loading(problems={"embedder": str(error)})
+        except Exception as error:  # the edge: a damaged file fails in ways that no one lists
+            _log.error("the embedder cannot be opened: %s", place_of(error))
+            return Loading(problems={"embedder": f"it cannot be opened: {place_of(error)}"})
         problems: dict[str, str] = {}
         kept: dict[str, tuple[_Files, Loaded, Envelope]] = {}
         for slug, version in wanted.items():
@@ -121,6 +132,9 @@ class RegistrySource:
                 kept[slug] = self._load_one(registry, embedder, slug, version)
             except ApprenticeError as error:
                 problems[slug] = str(error)
+            except Exception as error:  # the edge: one bad version keeps only itself out
+                _log.error("%s cannot be loaded: %s", slug, place_of(error))
+                problems[slug] = f"it cannot be loaded: {place_of(error)}; train it again"
         self._keep(kept)
         self._heavy.keep(
             {(slug, version, self._seen(slug, version)) for slug, version in wanted.items()}
@@ -168,7 +182,7 @@ class RegistrySource:
             else:
                 runtime = load_remote(registered, self._host, self._open_redactor)
         else:
-            runtime = load_runtime(registered, embedder, self._open_redactor, self._executor)
+            runtime = load_runtime(registered, embedder, self._open_redactor)
         loaded = Loaded(
             slug=slug,
             version=version,

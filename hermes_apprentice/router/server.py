@@ -15,6 +15,8 @@ import logging
 import os
 import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from typing import Any
 import uvicorn
 from threadpoolctl import threadpool_limits
 
-from hermes_apprentice.errors import ApprenticeError, ConfigError, StorageError
+from hermes_apprentice.errors import ApprenticeError, ConfigError, StorageError, place_of
 from hermes_apprentice.ledger.prices import load_prices
 from hermes_apprentice.router.app import App, Parts, create_app
 from hermes_apprentice.router.bookkeeping import Books
@@ -48,8 +50,11 @@ from hermes_apprentice.storage.tenants import TenantStore, marker_of
 FIRST_LOAD_SECONDS = 10.0
 """How long the start waits for specialists; after that they join while it runs."""
 
-GRACE_SECONDS = 10
-"""How long running answers may take when the sidecar stops."""
+GRACE_SECONDS = 60
+"""How long running answers may take when the sidecar stops; a second signal cuts them off."""
+
+HUNG_SECONDS = 2.0
+"""How long a specialist may go on computing after everything else has stopped."""
 
 LAST_COMPARISONS = 1.0
 """Seconds for comparisons that wait when the sidecar stops."""
@@ -89,14 +94,15 @@ def serve(settings: Settings, ready: Callable[[str], None] | None = None) -> Non
     # Products of small matrices: more than one thread makes them wait for each other.
     with threadpool_limits(1):
         _run(_serve_until_signal(settings, ready))
+    _leave_hung_threads()
 
 
 async def _serve_until_signal(settings: Settings, ready: Callable[[str], None] | None) -> None:
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    async with running_sidecar(settings) as sidecar:
+        loop.add_signal_handler(name, lambda: (hurry if stop.is_set() else stop).set())
+    async with running_sidecar(settings, hurry=hurry) as sidecar:
         _spare_the_collector()
         with _announced(settings, sidecar.url):
             if ready is not None:
@@ -107,7 +113,11 @@ async def _serve_until_signal(settings: Settings, ready: Callable[[str], None] |
 
 @contextlib.asynccontextmanager
 async def running_sidecar(
-    settings: Settings, *, source: Source | None = None, price_of: PriceOf | None = None
+    settings: Settings,
+    *,
+    source: Source | None = None,
+    price_of: PriceOf | None = None,
+    hurry: asyncio.Event | None = None,
 ) -> AsyncIterator[Sidecar]:
     """Run a sidecar inside the present event loop, for as long as the block lasts.
 
@@ -115,6 +125,7 @@ async def running_sidecar(
         settings: Everything that can be set; port 0 takes a free one.
         source: Where specialists come from, instead of the registry.
         price_of: What models cost, instead of the price table.
+        hurry: Set to cut running answers off at the end of the block instead of waiting for them.
 
     Raises:
         ConfigError: The address cannot be used.
@@ -180,7 +191,7 @@ async def running_sidecar(
             await stack.enter_async_context(_kept_running(name, work, metrics))
         await _first_load(specialists, tenants)
         stack.push_async_callback(_settle, shadow)
-        url = await stack.enter_async_context(_listening(app, listener))
+        url = await stack.enter_async_context(_listening(app, listener, hurry))
         yield Sidecar(url=url, app=app)
 
 
@@ -255,9 +266,9 @@ async def _kept_running(
         while True:
             try:
                 await work()
-            except Exception:  # the edge: a failed task must not end the sidecar
+            except Exception as error:  # the edge: a failed task must not end the sidecar
                 metrics.faults[name] += 1
-                _log.exception("the %s failed and is started again", name)
+                _log.error("the %s failed and is started again: %s", name, place_of(error))
                 await asyncio.sleep(RESTART_SECONDS)
 
     task = asyncio.create_task(keep(), name=f"apprentice-{name}")
@@ -276,7 +287,9 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: Any, listener: socket.socket) -> AsyncIterator[str]:
+async def _listening(
+    app: Any, listener: socket.socket, hurry: asyncio.Event | None
+) -> AsyncIterator[str]:
     """Answer requests on a socket and give its URL; requests that run are finished."""
     server = _Server(
         uvicorn.Config(
@@ -310,8 +323,17 @@ async def _listening(app: Any, listener: socket.socket) -> AsyncIterator[str]:
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:
         server.should_exit = True
+        hurried = asyncio.create_task(_hurried(server, hurry))
         await asyncio.wait({task})
+        hurried.cancel()
         listener.close()
+
+
+async def _hurried(server: uvicorn.Server, hurry: asyncio.Event | None) -> None:
+    if hurry is not None:
+        await hurry.wait()
+        for answer in list(server.server_state.tasks):
+            answer.cancel()
 
 
 @contextlib.contextmanager
@@ -329,6 +351,25 @@ def _announced(settings: Settings, url: str) -> Iterator[None]:
         with contextlib.suppress(OSError, ValueError):
             if json.loads(path.read_bytes()).get("pid") == os.getpid():
                 path.unlink()
+
+
+def _leave_hung_threads() -> None:
+    """End the process although a specialist hangs: a thread cannot be ended from outside."""
+    computing = [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith(("apprentice-model", "specialist-"))
+    ]
+    deadline = time.monotonic() + HUNG_SECONDS
+    for thread in computing:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    hung = [thread.name for thread in computing if thread.is_alive()]
+    if hung:
+        _log.error("these do not end, and are left behind: %s", ", ".join(hung))
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _spare_the_collector() -> None:

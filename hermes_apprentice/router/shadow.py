@@ -28,7 +28,7 @@ from hermes_apprentice.domain.evaluation import agrees
 from hermes_apprentice.domain.routing import CallKind, Route
 from hermes_apprentice.domain.specialist import Abstain, Answer
 from hermes_apprentice.embedding.base import Encoding
-from hermes_apprentice.errors import UpstreamError
+from hermes_apprentice.errors import UpstreamError, place_of
 from hermes_apprentice.router.answers import checked
 from hermes_apprentice.router.costing import Costing
 from hermes_apprentice.router.headers import RawHeaders
@@ -184,9 +184,9 @@ class Shadow:
             job = await self._queue.get()
             try:
                 await self._make(job)
-            except Exception:  # the edge: one comparison must not end the others
+            except Exception as error:  # the edge: one comparison must not end the others
                 self._metrics.faults["shadow"] += 1
-                _log.exception("a comparison failed")
+                _log.error("a comparison failed: %s", place_of(error))
             finally:
                 self._queue.task_done()
 
@@ -211,9 +211,9 @@ class Shadow:
                 given = await loaded.runtime.answer(job.request, job.encoding)
         except TimeoutError:
             given = Abstain(reason="deadline")
-        except Exception:  # the edge: whatever a runtime does, it is missing data
+        except Exception as error:  # the edge: whatever a runtime does, it is missing data
             self._metrics.faults["specialist"] += 1
-            _log.exception("%s failed in shadow", loaded.slug)
+            _log.error("%s failed in shadow: %s", loaded.slug, place_of(error))
             given = Abstain(reason="error")
         given = checked(loaded.shape, given)
         self.attempted(loaded, given, time.perf_counter() - began)
@@ -262,7 +262,7 @@ class Shadow:
         try:
             status, heard = await self._upstream.ask(question.body, question.headers)
         except UpstreamError as error:
-            _log.warning("an %s of %s failed: %s", reason, loaded.slug, error)
+            _log.warning("an %s of %s failed: %s", reason, loaded.slug, type(error).__name__)
         usage = heard.usage if heard is not None else None
         if usage is not None:
             self._costing.observe(question.model, question.size, usage, first=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
@@ -17,7 +18,7 @@ from typing import NamedTuple, Protocol
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Shape
 from hermes_apprentice.domain.specialist import Stage
-from hermes_apprentice.errors import ApprenticeError
+from hermes_apprentice.errors import ApprenticeError, place_of
 from hermes_apprentice.router.breaker import Breaker
 from hermes_apprentice.router.matcher import PatternMatcher
 from hermes_apprentice.router.policy import answers
@@ -27,6 +28,9 @@ from hermes_apprentice.storage.rollouts import read_rollouts
 
 POLL_SECONDS = 1.0
 """Between two looks at the database and the registry."""
+
+RETRY_SECONDS = 10.0
+"""Between two tries to load what could not be loaded, though nothing seems to have changed."""
 
 FAILURES = 3
 """Failures in a row after which a specialist rests."""
@@ -82,6 +86,20 @@ class Loading:
 
     problems: Mapping[str, str] = field(default_factory=dict)
     """What could not be loaded and why, by slug or part."""
+
+    breaker: Breaker = field(
+        default_factory=lambda: Breaker(failures=FAILURES, rest=REST_SECONDS), compare=False
+    )
+    """Keeps requests away from the matcher while it fails."""
+
+    @property
+    def resting(self) -> dict[str, str]:
+        """What was loaded and keeps failing, by slug or part."""
+        parts = {slug: loaded.breaker for slug, loaded in self.specialists.items()}
+        if self.matcher is not None:
+            parts["matcher"] = self.breaker
+        text = "it keeps failing, so the upstream answers; it is tried again from time to time"
+        return {name: text for name, breaker in parts.items() if breaker.open}
 
 
 class Source(Protocol):
@@ -163,6 +181,7 @@ class Specialists:
         source: Source,
         store: Store,
         further: Callable[[], Mapping[str, str]] = dict,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with nothing loaded.
 
@@ -170,6 +189,7 @@ class Specialists:
             source: Where specialists come from.
             store: Where rollouts are read.
             further: Tells what goes wrong after loading, by slug or part.
+            clock: Seconds that only ever grow.
         """
         self.now = Snapshot()
         self.problem = ""
@@ -178,13 +198,16 @@ class Specialists:
         self._further = further
         self._stamp: object = None
         self._wanted: dict[str, int] | None = None
+        self._clock = clock
+        self._retry_at = float("inf")
         self._refreshing = asyncio.Lock()
 
     @property
     def problems(self) -> dict[str, str]:
         """Everything that keeps a specialist from being served, by slug or part."""
         own = {"rollouts": self.problem} if self.problem else {}
-        return {**self._further(), **self.now.loading.problems, **own}
+        loading = self.now.loading
+        return {**loading.resting, **self._further(), **loading.problems, **own}
 
     async def run(self) -> None:
         """Look for changes until cancelled."""
@@ -200,9 +223,10 @@ class Specialists:
             except (ApprenticeError, ValueError) as error:
                 # What was known a moment ago still holds; a restart would know nothing.
                 self.problem = str(error)
-                return
-            self.problem = ""
-            rollouts = {rollout.slug: rollout for rollout in found}
+                rollouts = self.now.rollouts
+            else:
+                self.problem = ""
+                rollouts = {rollout.slug: rollout for rollout in found}
             wanted = {
                 slug: rollout.version
                 for slug, rollout in rollouts.items()
@@ -210,17 +234,22 @@ class Specialists:
             }
             self.now = replace(self.now, rollouts=rollouts)
             stamp = await asyncio.to_thread(self.source.stamp, wanted)
-            if not force and wanted == self._wanted and stamp == self._stamp:
+            known = wanted == self._wanted and stamp == self._stamp
+            if known and not force and self._clock() < self._retry_at:
                 return
-            self.now = replace(self.now, loading=await asyncio.to_thread(self._load, wanted))
+            loading = await asyncio.to_thread(self._load, wanted)
+            self.now = replace(self.now, loading=loading)
             self._wanted, self._stamp = wanted, stamp
+            # A full disk or a missing model says nothing when it is repaired.
+            self._retry_at = self._clock() + RETRY_SECONDS if loading.problems else float("inf")
 
     def _load(self, wanted: Mapping[str, int]) -> Loading:
         try:
             loading = self.source.load(wanted)
         except Exception as error:  # the edge: nothing of ours may stop the sidecar
-            _log.exception("specialists could not be loaded")
-            return Loading(problems={"registry": f"{type(error).__name__}: {error}"})
+            _log.error("specialists could not be loaded: %s", place_of(error))
+            return Loading(problems={"registry": f"it cannot be read: {place_of(error)}"})
         for name, problem in loading.problems.items():
-            _log.error("%s is not served: %s", name, problem)
+            if self.now.loading.problems.get(name) != problem:
+                _log.error("%s is not served: %s", name, problem)
         return loading

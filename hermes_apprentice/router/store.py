@@ -1,12 +1,14 @@
-"""The sidecar's database, which may be missing, locked or broken at any time.
+"""The sidecar's database, which may be missing, locked, full or broken at any time.
 
-Opened when it is first needed and again, after a rest, when it could not be.
+Opened when it is first needed, and again when another file stands in its place or
+its connection is beyond repair. What could not be opened is left alone for a while.
 Knows nothing about what is stored.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +28,7 @@ class Store:
         self._path = path
         self._clock = clock
         self._database: AsyncDatabase | None = None
+        self._file: tuple[int, int] | None = None
         self._opening = asyncio.Lock()
         self._next_try = float("-inf")
 
@@ -36,6 +39,8 @@ class Store:
             StorageError: It cannot be opened, or could not a moment ago.
         """
         async with self._opening:
+            if self._database is not None:
+                await self._give_up_on_a_lost_one(self._database)
             if self._database is None:
                 if self._clock() < self._next_try:
                     raise StorageError(self.problem)
@@ -45,8 +50,27 @@ class Store:
                     self._next_try = self._clock() + REST_SECONDS
                     self.problem = str(error)
                     raise
+                self._file = self._present()
                 self.problem = ""
             return self._database
+
+    async def _give_up_on_a_lost_one(self, database: AsyncDatabase) -> None:
+        """Close what would write into a file that is gone, or never work again."""
+        if database.problem:
+            self.problem = database.problem
+            self._next_try = self._clock() + REST_SECONDS
+        elif self._present() == self._file:
+            return
+        self._database = None
+        await database.close()
+
+    def _present(self) -> tuple[int, int] | None:
+        """Return what tells the file that lies there now from any other."""
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     async def close(self) -> None:
         """Close it, if it is open."""

@@ -64,13 +64,24 @@ class Tier:
         settings: TierSettings,
         api_key: str | None,
         clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Take what is needed.
+
+        Args:
+            name: What it is called.
+            settings: Its address and its patience.
+            api_key: The key that is sent to it.
+            clock: Unix time, for dates that it sends.
+            ticks: Seconds that only ever grow, however the clock is set.
+        """
         self.name = name
         self.settings = settings
         self.api_key = api_key
         self.breaker = Breaker(failures=FAILURES, rest=SHORTEST_REST, longest=LONGEST_REST)
         self.problem = ""
         self._clock = clock
+        self._ticks = ticks
         self._waits: dict[str, float] = {}
         self._base = settings.base_url.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
@@ -79,7 +90,11 @@ class Tier:
 
     def _timeouts(self, connect: float) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(
-            total=None, sock_connect=connect, sock_read=self.settings.first_byte_timeout
+            # The first one counts the name's look-up as well, which can hang for long.
+            total=None,
+            connect=connect,
+            sock_connect=connect,
+            sock_read=self.settings.first_byte_timeout,
         )
 
     @property
@@ -94,7 +109,7 @@ class Tier:
     def wait(self, model: str) -> float:
         """Return for how many seconds it asked to be left alone with a model."""
         until = self._waits.get(model)
-        return 0.0 if until is None else max(0.0, until - self._clock())
+        return 0.0 if until is None else max(0.0, until - self._ticks())
 
     def note(self, status: int, headers: Mapping[str, str], model: str, *, renamed: bool) -> None:
         """Remember what the status of a chat completion says about the endpoint.
@@ -117,7 +132,7 @@ class Tier:
                 self._wait_for(model, pause)
 
     def _wait_for(self, model: str, seconds: float) -> None:
-        now = self._clock()
+        now = self._ticks()
         if len(self._waits) >= _MODELS:
             self._waits = {name: until for name, until in self._waits.items() if until > now}
         if len(self._waits) < _MODELS:
@@ -185,7 +200,8 @@ class Tier:
                     raise UpstreamError(f"{self._base} hung up before it answered") from error
             except (aiohttp.ClientError, ValueError) as error:
                 raise UpstreamError(
-                    f"{self._base} does not answer in HTTP, or its address is wrong: {error}"
+                    f"{self._base} does not answer in HTTP, or its address is wrong "
+                    f"({type(error).__name__})"
                 ) from error
             await asyncio.sleep(RETRY_SECONDS * 2 ** (attempt - 1))
 

@@ -21,11 +21,11 @@ from hermes_apprentice.domain.dataset import Dataset
 from hermes_apprentice.domain.shape import Kind, Shape
 from hermes_apprentice.domain.specialist import Abstain, Answer, Manifest
 from hermes_apprentice.embedding.base import Embedder, Encoding
-from hermes_apprentice.errors import ArtefactError
+from hermes_apprentice.errors import ArtefactError, place_of
 from hermes_apprentice.inference.artefact import load_model
 from hermes_apprentice.inference.base import CpuModel
 from hermes_apprentice.privacy.redaction import Redaction, Redactor
-from hermes_apprentice.serving.guard import Guard, place_of, present, redactor_for
+from hermes_apprentice.serving.guard import Guard, present, redactor_for
 
 _BATCH = 64
 _WAITING_BATCH = 8

@@ -8,7 +8,6 @@ in it can be put back. Knows nothing about how a model computes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from hermes_apprentice.domain.shape import Shape
 from hermes_apprentice.domain.shape_inference import fits
@@ -90,14 +89,3 @@ def present(redactor: Redactor | None, name: str) -> Callable[[], Redactor]:
         return redactor
 
     return give
-
-
-def place_of(error: BaseException) -> str:
-    """Return type and place of an error, without its message: that may quote a request."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    code = trace.tb_frame.f_code
-    return f"{type(error).__name__} in {code.co_name} ({Path(code.co_filename).name})"

@@ -6,6 +6,7 @@ about what is stored: the store classes beside it do.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -40,13 +41,20 @@ class Database:
             self._connection = sqlite3.connect(
                 path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None
             )
+        except (sqlite3.Error, OSError) as error:
+            raise translated(path, error) from error
+        try:
             os.chmod(path, 0o600)
             self._connection.row_factory = sqlite3.Row
             for pragma in PRAGMAS:
                 self._connection.execute(pragma)
             self._migrate()
         except (sqlite3.Error, OSError) as error:
-            raise _translated(path, error) from error
+            self._connection.close()
+            raise translated(path, error) from error
+        except BaseException:
+            self._connection.close()
+            raise
 
     def _migrate(self) -> None:
         if self._version() == len(MIGRATIONS):
@@ -62,10 +70,10 @@ class Database:
                 for statement in _statements(script):
                     self._connection.execute(statement)
             self._connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            self._undo()
             raise
-        self._connection.execute("COMMIT")
 
     def _version(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
@@ -83,12 +91,17 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                self._undo()
                 raise
-            self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise _translated(self.path, error) from error
+            raise translated(self.path, error) from error
+
+    def _undo(self) -> None:
+        # A full disk or a damaged file has ended the transaction already.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -103,14 +116,14 @@ class Database:
             finally:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            raise _translated(self.path, error) from error
+            raise translated(self.path, error) from error
 
     def read(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
         """Return every row of a query."""
         try:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise _translated(self.path, error) from error
+            raise translated(self.path, error) from error
 
     def copy_to(self, path: Path) -> Database:
         """Return an independent copy of the whole database, at ``path``."""
@@ -119,7 +132,7 @@ class Database:
             self._connection.backup(copy._connection)
         except sqlite3.Error as error:
             copy.close()
-            raise _translated(self.path, error) from error
+            raise translated(self.path, error) from error
         return copy
 
     def close(self) -> None:
@@ -142,9 +155,15 @@ def _statements(script: str) -> list[str]:
     return [statement for statement in script.split(";") if statement.strip()]
 
 
-def _translated(path: Path, error: Exception) -> StorageError:
+def translated(path: Path, error: Exception) -> StorageError:
+    """Return what a foreign error means for the file at ``path``, and what can be done."""
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
         return StorageError(f"{path} is not an Apprentice database; move it away and try again.")
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
         return StorageError(f"{path} is locked by another process; try again in a moment.")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "is full" in str(error):
+        return StorageError(f"{path} cannot be written: the disk is full; make room on it.")
+    if "malformed" in str(error):
+        return StorageError(f"{path} is damaged; restore it from a copy, or move it away.")
     return StorageError(f"{path}: {error}")

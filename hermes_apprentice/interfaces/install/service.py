@@ -45,7 +45,7 @@ EnvironmentFile=-{_literal(home)}/upstream.env
 Restart=always
 RestartSec=2
 # Running answers are finished before it ends.
-TimeoutStopSec=20
+TimeoutStopSec=75
 NoNewPrivileges=yes
 ProtectSystem=full
 PrivateTmp=yes

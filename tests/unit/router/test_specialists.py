@@ -108,7 +108,7 @@ async def test_a_source_that_fails_leaves_nothing_served_and_says_why(
     specialists = Specialists(Broken(FakeMatcher({}), loaded()), store)
     await specialists.refresh()
     assert specialists.now.idle
-    assert "on fire" in specialists.problems["registry"]
+    assert "RuntimeError" in specialists.problems["registry"]
 
 
 async def test_while_the_database_cannot_be_read_the_last_state_stays(

@@ -19,7 +19,8 @@ class Clock:
 
 def tier(clock: Clock | None = None, **changes: object) -> Tier:
     values = {"base_url": "http://127.0.0.1:9/v1", "api_key_env": "SOME_KEY", **changes}
-    return Tier("one", TierSettings.model_validate(values), None, clock or Clock())
+    clock = clock or Clock()
+    return Tier("one", TierSettings.model_validate(values), None, clock, clock)
 
 
 @pytest.mark.parametrize(
