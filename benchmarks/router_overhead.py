@@ -5,7 +5,10 @@ generator. All methods run in the same minutes, in alternating rounds. With ``--
 proxy is measured as well, with fewer requests; it lives in an environment of its own
 (``pip install 'litellm[proxy]'``), whose interpreter the option names. Cases: ``json_c1`` and
 ``sse_c1`` one call after the other, ``json_c64`` over 64 connections (about 1 kB each);
-``hermes50k_c1`` and ``hermes50k_c64`` with a body of the size that Hermes sends.
+``hermes50k_c1`` and ``hermes50k_c64`` with a body of the size that Hermes sends; ``rejected_c1`` a
+user's turn that the word filter turns away; ``matched_c1`` one of 32 tokens that a specialist
+answers, whose ``p50_ms`` is all that it takes. The sidecar has a registry with a matcher over 20
+patterns and a classifier; the redactor is loaded, as for any specialist trained on redacted data.
 
 Run: ``python benchmarks/router_overhead.py --json``
 """
@@ -33,6 +36,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httptools
+import platformdirs
 import uvloop
 
 ROUNDS = 5
@@ -121,18 +125,41 @@ def run_upstream(ready: Connection) -> None:
             pass
 
 
-def run_sidecar(ready: Connection, upstream: str, home: str) -> None:
-    """Serve until terminated."""
-    from hermes_apprentice.router.server import serve
-    from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
+def settings_for(upstream: str, home: str) -> Any:
+    """Return the sidecar's settings, with the user's own store of models."""
+    from hermes_apprentice.settings import (
+        ModelSettings,
+        RolloutSettings,
+        ServerSettings,
+        Settings,
+        UpstreamSettings,
+    )
 
-    settings = Settings(
+    models = platformdirs.user_cache_path("hermes-apprentice") / "models"
+    return Settings(
         home=Path(home) / "apprentice",
         hermes_home=Path(home) / "hermes",
         upstream=UpstreamSettings(base_url=f"{upstream}/v1", api_key_env=""),
         server=ServerSettings(port=0),
+        models=ModelSettings(embedder="all-MiniLM-L6-v2", folder=models),
+        # The fake upstream does not answer what was asked: comparing would take it out.
+        rollout=RolloutSettings(audit_share=0.0),
     )
-    serve(settings, ready=ready.send)
+
+
+def run_sidecar(ready: Connection, upstream: str, home: str) -> None:
+    """Serve until terminated."""
+    from hermes_apprentice.router.server import serve
+
+    serve(settings_for(upstream, home), ready=ready.send)
+
+
+def run_place(ready: Connection, upstream: str, home: str) -> None:
+    """Fill the home, in a process of its own, since fitting needs memory."""
+    import _placed
+
+    _placed.place(settings_for(upstream, home), redact=True)
+    ready.send((_placed.KNOWN, _placed.OTHER))
 
 
 @contextmanager
@@ -150,7 +177,7 @@ def child_with_pipe(target: Callable[..., None], *values: Any) -> Iterator[tuple
     process = context.Process(target=target, args=(theirs, *values), daemon=True)
     process.start()
     try:
-        if not ours.poll(60):
+        if not ours.poll(300):
             raise SystemExit(f"{target.__name__} did not start")
         assert process.pid is not None
         yield ours, process.pid
@@ -315,6 +342,32 @@ def continuation(size: int, streamed: bool) -> bytes:
     return json.dumps(body).encode()
 
 
+def first_call(text: str) -> bytes:
+    """Return the first call of a user's turn."""
+    tool = {"name": "terminal", "description": "Runs a command.", "parameters": {}}
+    body = {
+        "messages": [
+            {"role": "system", "content": "You are an assistant. " * 4},
+            {"role": "user", "content": text},
+        ],
+        "model": "fake-big",
+        "tools": [{"type": "function", "function": tool}],
+    }
+    return json.dumps(body).encode()
+
+
+def start_seconds(upstream: str, home: str, body: bytes) -> float:
+    """Return how long a sidecar takes from its start to a specialist's answer."""
+    began = time.perf_counter()
+    with child(run_sidecar, upstream, home) as (url, _):
+        request = urllib.request.Request(f"{url}/v1/chat/completions", body)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            response.read()
+            if response.headers["x-apprentice-route"] != "specialist":
+                raise SystemExit("the specialist did not answer the first call")
+        return round(time.perf_counter() - began, 2)
+
+
 async def load(url: str, body: bytes, connections: int, count: int) -> tuple[list[float], float]:
     """Send ``count`` requests over each connection; return latencies and requests per second."""
     loop = asyncio.get_running_loop()
@@ -389,7 +442,7 @@ def main() -> None:
         continuation(1_000, True),
         continuation(50_000, False),
     )
-    cases = (
+    cases: tuple[Case, ...] = (
         Case(name="json_c1", body=small, connections=1, count=800),
         Case(name="sse_c1", body=stream, connections=1, count=500),
         Case(name="json_c64", body=small, connections=64, count=120),
@@ -399,6 +452,14 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as home, child(run_upstream) as (port, _):
         upstream = f"http://127.0.0.1:{port}"
+        with child(run_place, upstream, home) as ((known, other), _):
+            pass
+        cases = (
+            *cases,
+            Case(name="rejected_c1", body=first_call(other), connections=1, count=500),
+            Case(name="matched_c1", body=first_call(known), connections=1, count=200),
+        )
+        starts = [start_seconds(upstream, home, first_call(known)) for _ in range(3)]
         with (
             child(run_sidecar, upstream, home) as (url, pid),
             litellm(arguments.litellm, upstream, home) as peer,
@@ -414,6 +475,7 @@ def main() -> None:
             figures["memory"] = {"ours": {"resident_mb": resident_mb(pid)}}
             if peer is not None:
                 figures["memory"]["litellm"] = {"resident_mb": resident_mb(peer[1])}
+    figures["start"] = {"ours": {"seconds": statistics.median(starts)}}
     print(json.dumps(figures))
 
 

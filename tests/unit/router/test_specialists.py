@@ -8,7 +8,13 @@ import pytest
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Stage
-from hermes_apprentice.router.specialists import Loaded, Loading, Specialists
+from hermes_apprentice.router.specialists import (
+    FAILURES,
+    RETRY_SECONDS,
+    Loaded,
+    Loading,
+    Specialists,
+)
 from hermes_apprentice.router.store import Store
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.database import Database
@@ -191,3 +197,63 @@ async def test_a_merged_specialist_out_of_service_leaves_its_parents_alone(
 ) -> None:
     specialists, left, _ = await family(settings, store, PARENT, replace(HEIR, stage=stage))
     assert specialists.now.serving("left", "any") == (left, PARENT, None, False)
+
+
+async def test_what_could_not_be_loaded_is_tried_again_though_no_file_changed(
+    settings: Settings, store: Store
+) -> None:
+    class Short(FakeSource):
+        full = True
+
+        def load(self, wanted: Mapping[str, int]) -> Loading:
+            found = super().load(wanted)
+            return replace(found, specialists={}, problems={"disk": "full"}) if self.full else found
+
+    save(settings, LIVE)
+    now = 0.0
+    source = Short(FakeMatcher({}), loaded())
+    specialists = Specialists(source, store, clock=lambda: now)
+    await specialists.refresh()
+    assert specialists.problems == {"disk": "full"}
+    source.full = False
+    await specialists.refresh()
+    assert source.loads == 1
+    now = RETRY_SECONDS
+    await specialists.refresh()
+    assert specialists.problems == {}
+    assert specialists.now.find("label-ticket") is not None
+    now *= 3
+    await specialists.refresh()
+    assert source.loads == 2
+
+
+async def test_while_the_database_is_broken_a_withdrawn_version_is_withdrawn_all_the_same(
+    settings: Settings, store: Store
+) -> None:
+    save(settings, LIVE)
+    source = FakeSource(FakeMatcher({}), loaded())
+    specialists = Specialists(source, store)
+    await specialists.refresh()
+    await store.close()
+    for ending in ("", "-wal", "-shm"):
+        path = settings.database_path.with_name(f"{settings.database_path.name}{ending}")
+        path.unlink(missing_ok=True)
+    settings.database_path.write_bytes(b"no database " * 100)
+    source.available.clear()
+    await specialists.refresh()
+    assert specialists.now.find("label-ticket") is None
+    assert {"rollouts", "label-ticket"} == set(specialists.problems)
+
+
+async def test_what_keeps_failing_is_told(settings: Settings, store: Store) -> None:
+    save(settings, LIVE)
+    served = loaded()
+    specialists = Specialists(FakeSource(FakeMatcher({}), served), store)
+    await specialists.refresh()
+    for _ in range(FAILURES):
+        assert specialists.problems == {}
+        served.breaker.failed()
+        specialists.now.loading.breaker.failed()
+    assert set(specialists.problems) == {"label-ticket", "matcher"}
+    served.breaker.succeeded()
+    assert set(specialists.problems) == {"matcher"}

@@ -104,3 +104,15 @@ def test_what_a_client_asked_wrongly_is_no_problem_of_the_settings(status: int) 
     one = tier()
     one.note(status, {}, "a", renamed=False)
     assert one.problem == ""
+
+
+def test_a_clock_that_is_set_back_makes_no_pause_longer() -> None:
+    wall, ticks = Clock(), Clock()
+    one = Tier("one", TierSettings(base_url="http://127.0.0.1:9/v1"), None, wall, ticks)
+    one.note(429, {"retry-after": "30"}, "big", renamed=False)
+    wall.now -= 365 * 86_400
+    ticks.now += 31
+    assert one.wait("big") == 0.0
+    one.note(429, {"retry-after": "30"}, "big", renamed=False)
+    wall.now += 365 * 86_400
+    assert one.wait("big") == 30.0
