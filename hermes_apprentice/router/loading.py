@@ -85,13 +85,13 @@ class RegistrySource:
 
     def close(self) -> None:
         """Give the threads back; none is waited for, since one may hang."""
-        self._host.close()
-        self._heavy.close()
-        self._executor.shutdown(wait=False, cancel_futures=True)
         self._keep({})
         for runtime in self._dropped:
             runtime.close()
         self._dropped.clear()
+        self._host.close()
+        self._heavy.close()
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def stamp(self, wanted: Mapping[str, int]) -> object:
         """Return names, times and sizes of all files that ``load`` would read."""

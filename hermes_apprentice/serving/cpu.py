@@ -122,9 +122,9 @@ class CpuRuntime:
         return answers
 
     def close(self) -> None:
-        """End the threads made here; what they are doing is finished first."""
+        """End the threads made here once they have done what they are doing; nobody waits."""
         if self._own is not None:
-            self._own.shutdown(wait=True)
+            self._own.shutdown(wait=False)
 
     def _work(self) -> None:
         """Answer what waits, a batch at a time, until nothing does."""

@@ -20,14 +20,13 @@ from hermes_apprentice.domain.prompt import Message, render
 from hermes_apprentice.domain.shape import Shape
 from hermes_apprentice.domain.specialist import Abstain, Answer, Manifest
 from hermes_apprentice.embedding.base import Encoding
-from hermes_apprentice.errors import ArtefactError, NotReadyError, ServingError
+from hermes_apprentice.errors import ArtefactError, NotReadyError, ServingError, place_of
 from hermes_apprentice.inference.generator import confidence_of
 from hermes_apprentice.privacy.redaction import Redactor
 from hermes_apprentice.serving.adapter import Adapter, open_adapter
 from hermes_apprentice.serving.guard import (
     SERVED_BY,
     Guard,
-    place_of,
     present,
     redactor_for,
 )

@@ -21,5 +21,5 @@ class Runtime(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back threads and memory; requests that are being answered are finished first."""
+        """Give back threads and memory, once the requests that are being answered are done."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from hermes_apprentice.domain.training import Method
 from hermes_apprentice.embedding.base import Embedder
 from hermes_apprentice.embedding.views import RECIPE, matching_vectors
 from hermes_apprentice.inference.artefact import Artefact, write_artefact
+from hermes_apprentice.inference.base import Prediction
 from hermes_apprentice.inference.classifier import Classifier
 from hermes_apprentice.inference.confidence import Calibration, Typicality
 from hermes_apprentice.inference.head import SoftmaxHead
@@ -34,6 +36,7 @@ from hermes_apprentice.registry.sealed import DOCUMENT, FILES, SIGNATURE
 from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.router.explain import explain_request
 from hermes_apprentice.router.server import running_sidecar
+from hermes_apprentice.router.specialists import RETRY_SECONDS
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
 from hermes_apprentice.statistics.open_set import fit_open_set
 from hermes_apprentice.statistics.word_filter import fit_word_filter
@@ -290,6 +293,52 @@ async def test_a_missing_embedder_costs_no_answer(placed: Settings, tmp_path: Pa
     async with running_sidecar(empty) as running:
         assert await route_of(running.url) == "upstream"
         assert "embedder" in await problems_of(running.url)
+
+
+async def test_an_embedder_that_comes_back_is_used_without_a_restart(
+    placed: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models"
+    late = placed.model_copy(update={"models": placed.models.model_copy(update={"folder": folder})})
+    async with running_sidecar(late) as running:
+        assert await route_of(running.url) == "upstream"
+        assert "embedder" in await problems_of(running.url)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.symlink_to(placed.models_dir)
+        running.parts.specialists._clock = lambda: time.monotonic() + RETRY_SECONDS
+        async with asyncio.timeout(PATIENCE):
+            while await route_of(running.url) == "upstream":
+                await asyncio.sleep(0.05)
+        assert await problems_of(running.url) == {}
+
+
+async def test_a_specialist_that_hangs_in_its_threads_keeps_nobody_else_from_anything(
+    placed: Settings,
+) -> None:
+    impatient = placed.model_copy(
+        update={"rollout": placed.rollout.model_copy(update={"deadline_seconds": 0.3})}
+    )
+    release = threading.Event()
+
+    class Hanging:
+        reads_encodings = False
+
+        def predict(self, requests: Sequence[str], encodings: object) -> list[Prediction]:
+            release.wait(PATIENCE)
+            return [Prediction("bug", 0.0) for _ in requests]
+
+    async with running_sidecar(impatient) as running:
+        loaded = running.parts.specialists.now.loading.specialists[SLUG]
+        loaded.runtime._model = Hanging()  # type: ignore[attr-defined]
+        try:
+            routes = await asyncio.gather(*(route_of(running.url) for _ in range(8)))
+            assert set(routes) == {"fallback"}
+            matched = await asyncio.gather(*(route_of(running.url) for _ in range(8)))
+            assert set(matched) == {"upstream"}
+            assert "matcher" not in running.parts.metrics.faults
+            assert "keeps failing" in (await problems_of(running.url))[SLUG]
+        finally:
+            release.set()
 
 
 async def test_a_version_for_another_embedder_is_not_served(

@@ -30,6 +30,7 @@ from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.router.door import STATELESS
 from hermes_apprentice.router.server import Sidecar, running_sidecar
 from hermes_apprentice.router.specialists import Loaded
+from hermes_apprentice.router.tenants import STALE_SECONDS
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.rollouts import save_rollout
@@ -599,6 +600,37 @@ async def test_a_database_that_was_lost_lets_nobody_in(
     marker_of(shared.database_path).unlink()
     async with sidecar(shared) as running:
         assert (await ask(running.url))[0] == 200
+
+
+async def test_an_unreadable_database_refuses_all_in_the_end_and_lets_them_in_once_repaired(
+    shared: Settings, upstream: Upstream
+) -> None:
+    key = make(shared, "ann")
+    whole = shared.database_path.read_bytes()
+    async with sidecar(shared) as running:
+        assert (await ask(running.url, key))[0] == 200
+        tenants, store = running.parts.tenants, running.parts.tenants._store
+        for path in shared.database_path.parent.glob("apprentice.db*"):
+            path.unlink()
+        shared.database_path.write_bytes(b"this is not a database, whatever it is named" * 99)
+        await tenants.renew()
+        assert (await ask(running.url, key))[0] == 200
+        tenants._ticks = lambda: time.monotonic() + STALE_SECONDS + 1
+        status, _, answer = await ask(running.url, key)
+        assert (status, answer["error"]["code"]) == (503, "tenants_unreadable")
+        assert (await ask(running.url))[0] == 503
+        _, _, health = await ask(running.url, path="/healthz", method="GET")
+        assert "not an Apprentice database" in health["problems"]["tenants"]
+        # A clock that jumps opens nothing.
+        tenants._clock = lambda: 0.0
+        assert (await ask(running.url, key))[0] == 503
+        tenants._clock = time.time
+        shared.database_path.unlink()
+        shared.database_path.write_bytes(whole)
+        store._clock = lambda: time.monotonic() + 60
+        await tenants.renew()
+        assert (await ask(running.url, key))[0] == 200
+        assert (await ask(running.url))[0] == 401
 
 
 def own_address() -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -642,3 +644,32 @@ async def test_a_list_of_models_outlives_the_endpoint_that_gave_it(
                 assert [model["id"] for model in listed] == ["big-one"]
                 one.says(503)
     assert len(one.seen) == 2
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_name_that_cannot_be_looked_up_costs_no_answer(
+    settings: Settings,
+    pair: tuple[Endpoint, Endpoint],
+    monkeypatch: pytest.MonkeyPatch,
+    hangs: bool,
+) -> None:
+    _, two = pair
+    release, look_up = threading.Event(), socket.getaddrinfo
+
+    def failing(host: Any, *values: Any, **options: Any) -> Any:
+        if host not in ("model.test", b"model.test"):
+            return look_up(host, *values, **options)
+        if hangs:
+            release.wait(30)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", failing)
+    chain = chained(settings, "http://model.test:9/v1", two.url, connect_timeout=0.5)
+    async with sidecar(chain) as running:
+        try:
+            async with asyncio.timeout(20):
+                found = await asyncio.gather(*(ask(running) for _ in range(64)))
+            assert {(one.status, one.said) for one in found} == {(200, "two")}
+            assert "upstream" in await health(running)
+        finally:
+            release.set()
