@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import aiosqlite
+
 from hermes_apprentice.domain.accounting import Attempt, Comparison, LedgerEntry, Repeat
 from hermes_apprentice.storage.aio import AsyncDatabase
 
@@ -14,17 +16,21 @@ _ENTRY = """
 INSERT INTO ledger (at, request_id, tenant, session, call_kind, route, slug, version, digest,
                     reason, model, status, prompt_tokens, cached_tokens, completion_tokens,
                     estimated, cost, saved, overhead_ms, latency_ms, tier)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES
 """
 
 _COMPARISON = """
 INSERT INTO comparisons (slug, version, at, origin, agreed, answered, reason)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+VALUES
 """
 
-_ATTEMPT = "INSERT INTO attempts (slug, version, at, outcome, took_ms) VALUES (?, ?, ?, ?, ?)"
+_ATTEMPT = "INSERT INTO attempts (slug, version, at, outcome, took_ms) VALUES "
 
-_REPEAT = "INSERT INTO repeats (slug, at, model, agreed, reason) VALUES (?, ?, ?, ?, ?)"
+_REPEAT = "INSERT INTO repeats (slug, at, model, agreed, reason) VALUES "
+
+
+_ROWS = 500
+"""Rows in one statement, whose values stay below SQLite's limit."""
 
 
 async def append(
@@ -41,13 +47,25 @@ async def append(
     """
     async with database.transaction() as connection:
         if entries:
-            await connection.executemany(_ENTRY, [_entry_row(entry) for entry in entries])
+            await _insert(connection, _ENTRY, [_entry_row(entry) for entry in entries])
         if comparisons:
-            await connection.executemany(_COMPARISON, [_comparison_row(one) for one in comparisons])
+            await _insert(connection, _COMPARISON, [_comparison_row(one) for one in comparisons])
         if attempts:
-            await connection.executemany(_ATTEMPT, [_attempt_row(one) for one in attempts])
+            await _insert(connection, _ATTEMPT, [_attempt_row(one) for one in attempts])
         if repeats:
-            await connection.executemany(_REPEAT, [_repeat_row(one) for one in repeats])
+            await _insert(connection, _REPEAT, [_repeat_row(one) for one in repeats])
+
+
+async def _insert(
+    connection: aiosqlite.Connection, statement: str, rows: Sequence[tuple[object, ...]]
+) -> None:
+    # With a statement for each row, the thread would have to win the interpreter back from a busy
+    # event loop after every one of them, which can take seconds.
+    for start in range(0, len(rows), _ROWS):
+        some = rows[start : start + _ROWS]
+        places = f"({', '.join('?' * len(some[0]))})"
+        values = [value for row in some for value in row]
+        await connection.execute(statement + ", ".join([places] * len(some)), values)
 
 
 def _entry_row(entry: LedgerEntry) -> tuple[object, ...]:
