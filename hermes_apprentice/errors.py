@@ -38,7 +38,7 @@ request that matches no pattern are values, not errors.
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
+import os
 
 
 class ApprenticeError(Exception):
@@ -187,5 +187,5 @@ def place_of(error: BaseException) -> str:
     if trace is None:
         return type(error).__name__
     code = trace.tb_frame.f_code
-    file = Path(code.co_filename).name
+    file = os.path.basename(code.co_filename)
     return f"{type(error).__name__} in {code.co_name} ({file}, line {trace.tb_lineno})"
