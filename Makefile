@@ -5,6 +5,8 @@ TRAIN_VENV := .venv-train
 MCP_VENV := .venv-mcp2
 VLLM_VENV := .venv-vllm
 BIN := $(VENV)/bin
+# Processes that run tests: many of these wait for others, so one more than there are cores.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PIP_FLAGS := --quiet --disable-pip-version-check
 
 .PHONY: env demo test test-mcp test-vllm check unit bench docs clean
@@ -27,9 +29,9 @@ $(TRAIN_VENV)/.stamp: pyproject.toml constraints.txt
 demo: $(VENV)/.stamp
 	$(BIN)/apprentice demo $(DEMO_FLAGS)
 
-# What CI runs: style, types, import contracts, stale docs, then every test.
+# What CI runs: style, types, import contracts, stale docs, then every test; the tests of a file stay together.
 test: env check
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 # The MCP server on SDK 2.x, which cannot live in one environment with Hermes; and, where npx can
 # fetch it, under the protocol's own conformance runner.

@@ -110,6 +110,7 @@ def test_skills_come_out_and_those_that_are_gone_go(settings: Settings, tmp_path
         link("moss/SKILL.md", "/etc/passwd"),
         b"no archive",
     ],
+    ids=["upwards", "absolute", "another name", "too long", "too many", "a link", "no archive"],
 )
 def test_what_is_no_skill_does_not_come_out_of_a_microvm(
     settings: Settings, archive: bytes
