@@ -44,7 +44,7 @@ _OVERDUE_SECONDS = 900
 _LOAD = "import hermes_apprentice.plugin as plugin; plugin.register"
 _AGAIN = "apprentice setup --apply"
 _CLI = "hermes_apprentice.interfaces.cli.main"
-_INSIDE_CONTAINER = frozenset({"upstream", "training environment"})
+_INSIDE_CONTAINER = frozenset({"upstream", "training environment", "model server"})
 _INSIDE_MICROVM = _INSIDE_CONTAINER | {
     *("database", "embedder", "registry", "prices", "sidecar", "budget", "clock", "tenants"),
 }
