@@ -1,5 +1,6 @@
 """The product's settings: read once, passed down, never imported as a global.
 
+One long module on purpose: a line per setting, in one place, in the order of the reference page.
 The only module that reads the environment. Order: defaults, then
 ``settings.toml`` in Apprentice's home, then the environment. Derived paths are
 properties, so there are few knobs.
