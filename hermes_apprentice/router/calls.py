@@ -15,6 +15,7 @@ from typing import Any
 
 from hermes_apprentice.domain.exchange import typed_by_a_person, user_text
 from hermes_apprentice.domain.routing import CallKind
+from hermes_apprentice.router.body import Body
 
 SESSION = b"x-hermes-session-id"
 CALL_NUMBER = b"x-hermes-api-call"
@@ -150,6 +151,8 @@ def _tagged_session(headers: Mapping[bytes, bytes]) -> str:
 
 
 def _has_tools(body: Mapping[str, Any]) -> bool:
+    if isinstance(body, Body):  # without reading what may be most of the request
+        return body.filled("tools") or body.filled("functions")
     return bool(body.get("tools") or body.get("functions"))
 
 

@@ -11,17 +11,16 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-
-import orjson
 
 from hermes_apprentice.domain.money import estimate_tokens
 from hermes_apprentice.domain.routing import CallKind, Rollout, Route
 from hermes_apprentice.domain.specialist import Abstain, Answer
 from hermes_apprentice.errors import place_of
 from hermes_apprentice.router.answers import checked
+from hermes_apprentice.router.body import Body
 from hermes_apprentice.router.bookkeeping import Books, Work
 from hermes_apprentice.router.calls import Call, model_name, read_call
 from hermes_apprentice.router.completions import Completion, as_events, as_json, error_body
@@ -155,7 +154,7 @@ class Chat:
             choice = replace(choice, reason=answer.reason, plan=None)
         await self._pass_on(work, choice, route, ask, receive, send)
 
-    def _affordable_anywhere(self, guest: Guest | None, model: str, parsed: dict[str, Any]) -> bool:
+    def _affordable_anywhere(self, guest: Guest | None, model: str, parsed: Mapping[str, Any]) -> bool:
         """Whether every endpoint may be asked for a guest: a budget must be able to count it."""
         tiers = self._relay.upstream.tiers
         if guest is None or len(tiers) == 1:
@@ -342,13 +341,13 @@ class Chat:
 
 def _understand(
     headers: dict[bytes, bytes], body: bytes | None
-) -> tuple[Call, dict[str, Any]] | tuple[None, dict[str, Any]]:
+) -> tuple[Call, Mapping[str, Any]] | tuple[None, Mapping[str, Any]]:
     """Parse a body; a call of ``None`` means that it is not a JSON object."""
     if body is None:  # compressed in a way that only the upstream may understand
         return Call(kind=CallKind.OTHER, model="", session=""), {}
     try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        parsed = Body.parse(body)
+    except ValueError:
         # Python writes NaN and lone surrogates, which some endpoints accept: theirs to judge.
         try:
             lenient = json.loads(body)
@@ -357,8 +356,6 @@ def _understand(
         if not isinstance(lenient, dict):
             return None, {}
         return Call(kind=CallKind.OTHER, model=model_name(lenient), session=""), lenient
-    if not isinstance(parsed, dict):
-        return None, {}
     return read_call(headers, parsed), parsed
 
 

@@ -35,6 +35,7 @@ from hermes_apprentice.router.costing import Costing, PriceOf
 from hermes_apprentice.router.door import is_local
 from hermes_apprentice.router.loading import RegistrySource
 from hermes_apprentice.router.metrics import Metrics
+from hermes_apprentice.router.protocol import Protocol
 from hermes_apprentice.router.recorder import Recorder
 from hermes_apprentice.router.repeats import Repeats
 from hermes_apprentice.router.shadow import Shadow
@@ -294,7 +295,7 @@ async def _listening(
     server = _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=Protocol,
             ws="none",
             lifespan="off",
             interface="asgi3",

@@ -137,6 +137,9 @@ class Hangup:
         self._handle.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
+        task = self._task
+        # Each of these leads back here: without them a request is freed as soon as it is done.
+        del self._handle, self._watcher, self._task
         if self.happened and kind is not None and issubclass(kind, asyncio.CancelledError):
-            return self._task.uncancel() == 0
+            return task.uncancel() == 0
         return False
