@@ -7,8 +7,10 @@ proxy is measured as well, with fewer requests; it lives in an environment of it
 ``sse_c1`` one call after the other, ``json_c64`` over 64 connections (about 1 kB each);
 ``hermes50k_c1`` and ``hermes50k_c64`` with a body of the size that Hermes sends; ``rejected_c1`` a
 user's turn that the word filter turns away; ``matched_c1`` one of 32 tokens that a specialist
-answers, whose ``p50_ms`` is all that it takes. The sidecar has a registry with a matcher over 20
-patterns and a classifier; the redactor is loaded, as for any specialist trained on redacted data.
+answers, whose ``p50_ms`` is all that it takes. ``cpu_us`` is the sidecar's own processor time for
+one request, user and system, all threads: other work on the machine stretches it far less than the
+clock. The sidecar has a registry with a matcher over 20 patterns and a classifier; the redactor is
+loaded, as for any specialist trained on redacted data.
 
 Run: ``python benchmarks/router_overhead.py --json``
 """
@@ -397,16 +399,27 @@ class Case:
     count: int
 
 
-async def measure(case: Case, urls: dict[str, str]) -> dict[str, Any]:
+def processor_seconds(pid: int) -> float:
+    """Return the processor time that a process has used, user and system, all threads."""
+    # Behind the name in brackets, which may hold spaces itself.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def measure(case: Case, urls: dict[str, str], pids: dict[str, int]) -> dict[str, Any]:
     """Return the figures of one case, methods in alternating rounds; the peer is asked less."""
     counts = {name: max(2, case.count // (20 if name == "litellm" else 1)) for name in urls}
     latencies: dict[str, list[float]] = {method: [] for method in urls}
     rates: dict[str, list[float]] = {method: [] for method in urls}
+    used = dict.fromkeys(pids, 0.0)
     for method, url in urls.items():
         await load(url, case.body, case.connections, max(1, counts[method] // 10))
     for _ in range(ROUNDS):
         for method, url in urls.items():
+            before = processor_seconds(pids[method]) if method in pids else 0.0
             found, rate = await load(url, case.body, case.connections, counts[method])
+            if method in pids:
+                used[method] += processor_seconds(pids[method]) - before
             latencies[method] += found
             rates[method].append(rate)
     figures: dict[str, Any] = {}
@@ -418,6 +431,8 @@ async def measure(case: Case, urls: dict[str, str]) -> dict[str, Any]:
             "rps": round(statistics.median(rates[method])),
             "body_bytes": len(case.body),
         }
+    for method in pids:
+        figures[method]["cpu_us"] = round(1e6 * used[method] / len(latencies[method]))
     for method in figures.keys() - {"direct"}:
         added = figures[method]["p50_ms"] - figures["direct"]["p50_ms"]
         figures[method]["added_p50_ms"] = round(added, 3)
@@ -466,10 +481,10 @@ def main() -> None:
         ):
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 for case in cases:
-                    urls = {"direct": upstream, "ours": url}
+                    urls, pids = {"direct": upstream, "ours": url}, {"ours": pid}
                     if peer is not None:
-                        urls["litellm"] = peer[0]
-                    figures[case.name] = runner.run(measure(case, urls))
+                        urls["litellm"], pids["litellm"] = peer
+                    figures[case.name] = runner.run(measure(case, urls, pids))
                     if not arguments.json:
                         print(case.name, figures[case.name])
             figures["memory"] = {"ours": {"resident_mb": resident_mb(pid)}}

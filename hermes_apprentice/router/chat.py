@@ -154,7 +154,9 @@ class Chat:
             choice = replace(choice, reason=answer.reason, plan=None)
         await self._pass_on(work, choice, route, ask, receive, send)
 
-    def _affordable_anywhere(self, guest: Guest | None, model: str, parsed: Mapping[str, Any]) -> bool:
+    def _affordable_anywhere(
+        self, guest: Guest | None, model: str, parsed: Mapping[str, Any]
+    ) -> bool:
         """Whether every endpoint may be asked for a guest: a budget must be able to count it."""
         tiers = self._relay.upstream.tiers
         if guest is None or len(tiers) == 1:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
+import weakref
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -76,6 +78,21 @@ async def test_a_cancellation_from_elsewhere_goes_on() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_long_request_leaves_nothing_to_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with Hangup(channel([])) as hangup:
+            await asyncio.sleep(0.05)
+        gone = weakref.ref(hangup)
+        del hangup
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_bodies_are_read_as_they_were_before_they_were_compressed() -> None:
