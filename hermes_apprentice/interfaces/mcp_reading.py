@@ -121,6 +121,7 @@ def specialist_details(asked: Name, report: Report) -> Result:
         "runs": details.runs,
         "runs_failed": details.failed_runs,
         "merge": details.merge or None,
+        "false_routes": None if details.matching is None else asdict(details.matching),
         "report": _cut(details.report, _LONGEST_REPORT),
     }
 
@@ -145,6 +146,7 @@ def explain_route(asked: Text, report: Report) -> Result:
                 "specialist": near.slug,
                 "score": round(near.score, 4),
                 "threshold": round(near.threshold, 4),
+                "false_routes_at_most": None if near.bound is None else round(near.bound.upper, 5),
                 "outside_envelope": near.outside,
             }
             for near in found.nearest[:3]

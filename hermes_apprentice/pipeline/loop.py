@@ -38,7 +38,7 @@ from hermes_apprentice.observer.profiles import discover_profiles
 from hermes_apprentice.pipeline.allowance import raise_ceiling, tell_reached
 from hermes_apprentice.pipeline.deciding import decide, words_of
 from hermes_apprentice.pipeline.failing import report_path, write_failure
-from hermes_apprentice.pipeline.matching import refit_matcher
+from hermes_apprentice.pipeline.matching import bound_of, refit_matcher
 from hermes_apprentice.pipeline.merging import may_be_trained, propose, propose_alike, settle
 from hermes_apprentice.pipeline.retraining import begin, propose_retirement, propose_retraining
 from hermes_apprentice.pipeline.steps import Outcomes, in_shadow, new_run_id, take_step
@@ -223,7 +223,8 @@ class Pipeline:
                 path = report_path(self.shop, found)
             report = path.read_text(encoding="utf-8") if path.exists() else found.reason
             target = self.shop.settings.rollout.target_agreement
-            return details_of(connection, found, report, target)
+            details = details_of(connection, found, report, target)
+        return replace(details, matching=bound_of(self.shop, slug))
 
     def reply(self, text: str, who: str = "cli", *, quoted: str = "", nonce: str = "") -> str:
         """Carry out an operator's reply and return what to tell them.

@@ -10,6 +10,7 @@ background it would teach the matcher to refuse the very requests it is for.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ from hermes_apprentice.domain.specialist import Manifest, Specialist
 from hermes_apprentice.embedding.views import RECIPE, matching_vectors
 from hermes_apprentice.errors import ApprenticeError, RegistryError
 from hermes_apprentice.pipeline.workshop import Workshop
-from hermes_apprentice.statistics.open_set import fit_open_set
-from hermes_apprentice.statistics.risk_control import BACKGROUND
+from hermes_apprentice.statistics.open_set import METHOD, fit_open_set
+from hermes_apprentice.statistics.risk_control import BACKGROUND, ClassBound
 from hermes_apprentice.statistics.word_filter import RECIPE as WORDS_RECIPE
 from hermes_apprentice.statistics.word_filter import fit_word_filter
 from hermes_apprentice.storage.approvals import add_message
@@ -40,6 +41,9 @@ from hermes_apprentice.storage.transfers import (
 
 GROWTH = 1.2
 """The matcher is fitted anew when there are this many times more requests than last time."""
+
+PATTERNS = "patterns"
+"""The entry in a matcher's details that says what is proven about each pattern's false routes."""
 
 UNTOLD = (Ineligible.UNANSWERED, Ineligible.ATTACHMENT, Ineligible.SEVERAL_CALLS)
 """Exchanges whose stored answer does not tell which task they were."""
@@ -67,6 +71,7 @@ def refit_matcher(shop: Workshop) -> bool:
     details = {
         "embedder": shop.embedder.digest,
         "vector": RECIPE,
+        "method": METHOD,
         "filter": WORDS_RECIPE,
         "specialists": {one.slug: one.version for one in manifests},
         "false_route_rate": shop.settings.matcher.false_route_rate,
@@ -105,6 +110,20 @@ def _present(shop: Workshop) -> dict[str, Any]:
         return dict(shop.registry.open_matcher(least).details)
     except ApprenticeError:
         return {}  # none yet, a damaged one or one that was put back: a new one replaces it
+
+
+def bound_of(shop: Workshop, slug: str) -> ClassBound | None:
+    """Return what the present matcher proves about a specialist's false routes.
+
+    ``None`` where it does not know the specialist, or cannot be verified.
+    """
+    found = _present(shop).get(PATTERNS, {}).get(slug)
+    if found is None:
+        return None
+    try:
+        return ClassBound(**found)
+    except TypeError:  # written by another version: the next tick fits a new one
+        return None
 
 
 def changed(old: dict[str, Any], new: dict[str, Any]) -> bool:
@@ -189,6 +208,9 @@ def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any])
             "bound_achieved": bound.achieved,
             "upper": bound.upper,
             "confidence": bound.confidence,
+            PATTERNS: {
+                slug: asdict(model.bound_of(index)) for index, slug in enumerate(model.classes)
+            },
         },
         above,
     )

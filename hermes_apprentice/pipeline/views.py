@@ -9,6 +9,7 @@ from hermes_apprentice.domain.merge import MergeState
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.specialist import Specialist
 from hermes_apprentice.ledger.agreement import self_agreement_in_words
+from hermes_apprentice.statistics.risk_control import ClassBound
 from hermes_apprentice.storage.approvals import open_proposals
 from hermes_apprentice.storage.conduct import SelfAgreement, run_counts, self_agreement
 from hermes_apprentice.storage.merges import find_merge, list_merges
@@ -59,6 +60,9 @@ class SpecialistDetails:
     merge: str
     """The merge that it takes part in or came from, in words; empty where there is none."""
 
+    matching: ClassBound | None = None
+    """What is proven about requests routed to it falsely; ``None`` before a matcher knows it."""
+
     def in_words(self) -> str:
         """Return how it does in service, a few lines for a person."""
         seen = f"{self.view.agreed} of {self.view.compared} compared answers equal the upstream's"
@@ -72,6 +76,9 @@ class SpecialistDetails:
             failed = f"{self.failed_runs} of {self.runs} runs"
             lines.append(f"{failed} failed, timed out or gave an invalid answer.")
         lines.append(self_agreement_in_words(self.self_agreement, self.target))
+        if self.matching is not None:
+            bound = self.matching
+            lines.append(f"Matched from a score of {bound.threshold:.3f} on: {bound.in_words()}.")
         if self.merge:
             lines.append(f"Merge: {self.merge}.")
         return "\n".join(lines)

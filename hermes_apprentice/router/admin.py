@@ -65,6 +65,7 @@ class Admin:
         self._settings = settings
         self._broken = problems
         metrics.gauges = self._gauges
+        metrics.bounds = lambda: specialists.now.loading.bounds
         metrics.resting = lambda: {tier.name: tier.breaker.open for tier in upstream.tiers}
 
     def _gauges(self) -> dict[str, float]:

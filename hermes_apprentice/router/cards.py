@@ -125,6 +125,7 @@ def _specialist(view: Overview, one: Standing, answered: str) -> Markup:
             ),
             ("Agreement", _agreement(view, one)),
             ("Coverage", _coverage(one)),
+            ("False routes", _false_routes(one)),
         ]
     if active:
         rows += [("Next step", _next_step(view, one)), ("Drift", _drift(view, one))]
@@ -181,6 +182,12 @@ def _coverage(one: Standing) -> Child:
         f"requests; left {count(seen.abstained)} to the upstream"
     )
     return words + (f"; {count(seen.missing)} without a counterpart" if seen.missing else "")
+
+
+def _false_routes(one: Standing) -> Child:
+    if one.matching is None:
+        return NOT_YET
+    return f"{one.matching.in_words()}; taken from a score of {one.matching.threshold:.3f} on"
 
 
 def _next_step(view: Overview, one: Standing) -> Child:

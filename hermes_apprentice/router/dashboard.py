@@ -103,4 +103,5 @@ class Dashboard:
                 now,
                 judged=self._conductor.progress_of,
                 loaded=lambda slug: self._specialists.now.find(slug) is not None,
+                bounds=self._specialists.now.loading.bounds,
             )

@@ -107,6 +107,8 @@ class Explanation:
                 f"  {near.slug}: score {near.score:.3f}, threshold {near.threshold:.3f} {verdict}"
                 f"; {_limits(near)}"
             )
+            if near.bound is not None:
+                lines.append(f"    {near.bound.in_words()}")
         lines += [f"Problem: {name}: {text}" for name, text in (self.problems or {}).items()]
         return "\n".join(lines)
 

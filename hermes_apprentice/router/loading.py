@@ -157,6 +157,7 @@ class RegistrySource:
         return Loading(
             specialists={slug: loaded for slug, (_, loaded, _) in kept.items()},
             matcher=matcher,
+            bounds={slug: model.bound_of(index) for index, slug in enumerate(model.classes)},
             problems=problems,
         )
 

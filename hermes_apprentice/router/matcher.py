@@ -20,6 +20,7 @@ from hermes_apprentice.embedding.base import Embedder, Encoding
 from hermes_apprentice.embedding.views import matching_vector
 from hermes_apprentice.router.calls import Call
 from hermes_apprentice.statistics.open_set import OpenSetModel
+from hermes_apprentice.statistics.risk_control import ClassBound
 from hermes_apprentice.statistics.word_filter import WordCheck, WordFilter
 
 NEAREST = 3
@@ -38,6 +39,9 @@ class Near:
 
     threshold: float
     """What the score must reach."""
+
+    bound: ClassBound | None = None
+    """What is proven about the false routes of this pattern by itself."""
 
     envelope: Envelope | None = None
     """What its specialist may answer; ``None`` while none is served."""
@@ -202,6 +206,7 @@ class EmbeddingMatcher:
             slug=slug,
             score=score,
             threshold=float(self._model.thresholds[index]),
+            bound=self._model.bound_of(index),
             envelope=envelope,
             outside=None if envelope is None else outside(envelope, request, turn_index),
         )

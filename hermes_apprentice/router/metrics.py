@@ -8,16 +8,42 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from hermes_apprentice.statistics.risk_control import ClassBound
+
 _BUCKETS = (
     0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 )  # fmt: skip
+
+_OF_BOUNDS: tuple[tuple[str, str, Callable[[ClassBound], float]], ...] = (
+    ("threshold", "Least score at which a pattern takes a request.", lambda one: one.threshold),
+    (
+        "false_route_bound",
+        "Upper bound of the share of other requests that a pattern takes.",
+        lambda one: one.upper,
+    ),
+    (
+        "false_route_confidence",
+        "Confidence of that bound, for the pattern by itself.",
+        lambda one: one.confidence,
+    ),
+    (
+        "false_routes_seen",
+        "Other requests that a pattern took when the matcher was fitted, held out.",
+        lambda one: one.false_routes,
+    ),
+    (
+        "other_requests",
+        "Other requests that the bound was judged on.",
+        lambda one: one.background,
+    ),
+)
 
 
 class Histogram:
@@ -77,6 +103,9 @@ class Metrics:
 
         self.resting: Callable[[], dict[str, bool]] = dict
         """Asked which upstream endpoints keep failing."""
+
+        self.bounds: Callable[[], Mapping[str, ClassBound]] = dict
+        """Asked what is proven about the false routes of each pattern."""
 
         self.gauges: Callable[[], dict[str, float]] = dict
         """Asked for further values when somebody looks."""
@@ -150,6 +179,12 @@ class Metrics:
         for name, rests in self.resting().items():
             resting.add_metric((name,), float(rests))
         yield resting
+        bounds = sorted(self.bounds().items())
+        for name, text, value_of in _OF_BOUNDS:
+            family = GaugeMetricFamily(f"apprentice_matcher_{name}", text, labels=("slug",))
+            for slug, bound in bounds:
+                family.add_metric((slug,), value_of(bound))
+            yield family
         values = {"in_flight": float(self.in_flight), **self.gauges()}
         for name, value in sorted(values.items()):
             yield GaugeMetricFamily(f"apprentice_{name}", name.replace("_", " "), value=value)

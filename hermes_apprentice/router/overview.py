@@ -27,6 +27,7 @@ from hermes_apprentice.ledger.traffic import (
 )
 from hermes_apprentice.router.rollout import RUN_LENGTH, Progress
 from hermes_apprentice.settings import Settings
+from hermes_apprentice.statistics.risk_control import ClassBound
 from hermes_apprentice.statistics.sequential import confidence_upper
 from hermes_apprentice.storage.approvals import open_proposals, recent_decisions, recent_messages
 from hermes_apprentice.storage.conduct import SelfAgreement, self_agreement
@@ -94,6 +95,9 @@ class Standing:
 
     self_agreement: SelfAgreement | None = None
     """How often the upstream agrees with itself on such requests; ``None`` if not measured."""
+
+    matching: ClassBound | None = None
+    """What is proven about its false routes; ``None`` while no loaded matcher knows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +243,7 @@ def read_figures(
     *,
     judged: Judge,
     loaded: Callable[[str], bool],
+    bounds: Mapping[str, ClassBound] | None = None,
 ) -> Figures:
     """Read everything in one snapshot of the database. Blocks: for a thread.
 
@@ -248,6 +253,7 @@ def read_figures(
         now: Unix time.
         judged: What the rollout's rules made of the comparisons.
         loaded: Whether a specialist's present version can be asked.
+        bounds: What is proven about the false routes of each pattern, by slug.
 
     Raises:
         StorageError: The database cannot be read.
@@ -282,6 +288,7 @@ def read_figures(
                         else None
                     ),
                     self_agreement=self_agreement(connection, slug),
+                    matching=(bounds or {}).get(slug),
                 )
             )
         standings.sort(key=lambda one: (-one.share, one.stage is None, one.slug))

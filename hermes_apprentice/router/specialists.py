@@ -24,6 +24,7 @@ from hermes_apprentice.router.matcher import PatternMatcher
 from hermes_apprentice.router.policy import answers
 from hermes_apprentice.router.store import Store
 from hermes_apprentice.serving.runtime import Runtime
+from hermes_apprentice.statistics.risk_control import ClassBound
 from hermes_apprentice.storage.rollouts import read_rollouts
 
 POLL_SECONDS = 1.0
@@ -83,6 +84,9 @@ class Loading:
 
     matcher: PatternMatcher | None = None
     """Finds the pattern of a request; ``None`` if there is nothing to match."""
+
+    bounds: Mapping[str, ClassBound] = field(default_factory=dict)
+    """What is proven about the false routes of each pattern that the matcher knows."""
 
     problems: Mapping[str, str] = field(default_factory=dict)
     """What could not be loaded and why, by slug or part."""

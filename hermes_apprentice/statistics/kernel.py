@@ -58,10 +58,16 @@ def self_gram(vectors: NDArray[np.floating], bandwidth: float) -> Matrix:
     return values
 
 
-def fit(kernel: Matrix, targets: Matrix, ridge: float) -> Ridge:
+def fit(kernel: Matrix, targets: Matrix, ridge: float | Matrix) -> Ridge:
     """Solve ``(kernel + ridge) weights = targets``; ``kernel`` is overwritten.
 
     In place, so that the peak memory is about one kernel matrix.
+
+    Args:
+        kernel: Of the rows with themselves.
+        targets: Shape ``(rows, targets)``.
+        ridge: On the diagonal, one for all rows or one for each: half of it weighs a row's error
+            twice. Leaving rows out stays exact.
     """
     from scipy import linalg
 

@@ -2,7 +2,8 @@
 
 **Scores.** One kernel ridge per class against everything else, other traffic included (one-vs-rest,
 regularised least squares classification: Rifkin, Yeo and Poggio, 2003). Far from all data a
-score falls back to 0, so what was never seen is turned away. Halfway points between classes as
+score falls back to 0, so what was never seen is turned away. An error on a class's own row counts
+`OWN_WEIGHT` times, since they are few. Halfway points between classes as
 artificial other traffic were tried and left out: they moved nothing reliably in either direction.
 
 **Short vectors.** The rows are turned to their `DIRECTIONS` principal directions. What a request
@@ -50,7 +51,7 @@ from numpy.typing import NDArray
 from hermes_apprentice.errors import ArtefactError
 from hermes_apprentice.statistics import kernel
 from hermes_apprentice.statistics.projection import principal_directions
-from hermes_apprentice.statistics.risk_control import BACKGROUND, Bound, set_thresholds
+from hermes_apprentice.statistics.risk_control import BACKGROUND, Bound, ClassBound, set_thresholds
 from hermes_apprentice.statistics.selection import (
     balanced,
     choose,
@@ -59,8 +60,14 @@ from hermes_apprentice.statistics.selection import (
     one_against_rest,
 )
 
+METHOD = "ridge-own-bounds-1"
+"""Names the scores, thresholds and bounds that a file holds."""
+
 MAX_SUPPORT = 5_000
 """Most rows that the model keeps; the rest only helps to set the thresholds."""
+
+OWN_WEIGHT = 4.0
+"""How many times the error on a class's own row counts; they are few among the other traffic."""
 
 DIRECTIONS = 256
 """Most principal directions in which vectors are compared."""
@@ -127,6 +134,10 @@ class OpenSetModel:
         """Length of the vectors it reads."""
         return len(self._projection)
 
+    def bound_of(self, index: int) -> ClassBound:
+        """Return what is known about the false routes of one class by itself."""
+        return self.bound.of(index, float(self.thresholds[index]))
+
     def scores(self, vectors: Vectors) -> Vectors:
         """Return the score of every class, shape ``(vectors, classes)``."""
         short = np.atleast_2d(vectors) @ self._projection
@@ -165,6 +176,7 @@ class OpenSetModel:
             "counts": np.array(
                 [bound.achieved, bound.background, bound.false_routes], dtype=np.int64
             ),
+            "taken": np.array(bound.taken, dtype=np.int64),
             "coverage": np.array(bound.coverage, dtype=np.float64),
             "suspects": np.array(bound.suspects, dtype=np.int64),
         }
@@ -185,6 +197,7 @@ class OpenSetModel:
             bandwidth, ridge = (float(value) for value in arrays["kernel"])
             rate, upper, confidence, novel = (float(value) for value in arrays["rates"])
             achieved, background, false_routes = (int(value) for value in arrays["counts"])
+            taken = tuple(int(value) for value in arrays["taken"])
             coverage = tuple(float(value) for value in arrays["coverage"])
             suspects = tuple(int(value) for value in arrays["suspects"])
         except (KeyError, TypeError, ValueError) as exc:
@@ -195,7 +208,9 @@ class OpenSetModel:
             and vectors.shape[1] == projection.shape[1]
             and weights.shape == (len(vectors), len(classes))
             and thresholds.shape == (len(classes),)
-            and len(coverage) == len(classes)
+            and len(coverage) == len(taken) == len(classes)
+            and min(taken) >= 0
+            and max(taken) <= background
             and all(np.isfinite(part).all() for part in (projection, vectors, weights, thresholds))
             and 0 < bandwidth < np.inf
         )
@@ -217,6 +232,7 @@ class OpenSetModel:
                 background=background,
                 false_routes=false_routes,
                 novel=novel,
+                taken=taken,
                 coverage=coverage,
                 suspects=suspects,
             ),
@@ -276,7 +292,8 @@ def fit_open_set(
     kept, kept_labels = short[support], labels[support]
     choice = choose(kept, kept_labels, len(classes), generator)
     targets = one_against_rest(kept_labels, len(classes))
-    fitted = kernel.fit(kernel.self_gram(kept, choice.bandwidth), targets, choice.ridge)
+    ridges = np.where(kept_labels == BACKGROUND, choice.ridge, choice.ridge / OWN_WEIGHT)
+    fitted = kernel.fit(kernel.self_gram(kept, choice.bandwidth), targets, ridges)
     scores = np.full((len(vectors), len(classes)), -np.inf)
     scores[support] = kernel.without_self(fitted, targets)
     scores[rest] = kernel.gram(short[rest], kept, choice.bandwidth) @ fitted.weights

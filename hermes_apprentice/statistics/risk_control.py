@@ -30,6 +30,44 @@ Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassBound:
+    """What is known about the false routes of one class by itself."""
+
+    threshold: float
+    """Least score at which it takes a row."""
+
+    rate: float
+    """The rate that was asked for, of all classes together and so of each."""
+
+    upper: float
+    """Upper bound of the share of other traffic that this class takes."""
+
+    confidence: float
+    """Confidence of that bound, for this class by itself."""
+
+    background: int
+    """Distinct rows of other traffic it was judged on."""
+
+    false_routes: int
+    """How many of them it took, held out."""
+
+    @property
+    def achieved(self) -> bool:
+        """Whether the rate is proven for this class."""
+        return self.upper <= self.rate
+
+    def in_words(self) -> str:
+        """Return the bound in one clause for a person."""
+        seen = f"{self.false_routes:,} of {self.background:,} other requests"
+        if not self.background:
+            return "false routes not bounded: there is no other traffic to judge by"
+        said = f"at most {_percent(self.upper)} false routes ({self.confidence:.0%} sure; {seen})"
+        if self.achieved:
+            return said
+        return f"{said}, more than the {_percent(self.rate)} asked for: too little other traffic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
     """What is known about the rate of false routes."""
 
@@ -40,7 +78,7 @@ class Bound:
     """Whether the rate is proven with the stated confidence."""
 
     upper: float
-    """Upper bound of the rate at the chosen thresholds."""
+    """Upper bound of the share that all classes take together: the rate, where it is proven."""
 
     confidence: float
     """The stated confidence."""
@@ -54,11 +92,32 @@ class Bound:
     novel: float
     """Share of them that a class would take had their whole topic been unknown; an estimate."""
 
+    taken: tuple[int, ...]
+    """For each class: how many rows of other traffic it took, held out."""
+
     coverage: tuple[float, ...]
     """For each class: share of its own rows that it takes, held out."""
 
     suspects: tuple[int, ...]
     """Rows of other traffic that score like the middle of a class: perhaps they belong to it."""
+
+    def of(self, index: int, threshold: float) -> ClassBound:
+        """Return what is known about one class by itself.
+
+        Args:
+            index: Which class.
+            threshold: Its threshold.
+        """
+        own = upper_of_class(self.taken[index], self.background, self.confidence)
+        return ClassBound(
+            threshold=threshold,
+            rate=self.rate,
+            # Where the rate is proven for all classes together it is proven for each.
+            upper=min(own, self.rate) if self.achieved else own,
+            confidence=self.confidence,
+            background=self.background,
+            false_routes=self.taken[index],
+        )
 
 
 class Thresholds(NamedTuple):
@@ -69,6 +128,22 @@ class Thresholds(NamedTuple):
 
     bound: Bound
     """What they guarantee."""
+
+
+def upper_of_class(false_routes: int, trials: int, confidence: float) -> float:
+    """Return an upper bound of a class's false routes that holds at whatever level it was set.
+
+    Of the rows that lie above the ``c + 1`` highest false scores the share is bounded exactly for
+    any one ``c``; the chance of error is shared out over all ``c`` as ``1 / ((c + 1) (c + 2))``,
+    which adds up to one, so that nothing is assumed about how the level was found.
+
+    Args:
+        false_routes: How many rows of other traffic the class took.
+        trials: Out of how many.
+        confidence: Of the bound, for all levels together.
+    """
+    share = 1 / ((false_routes + 1) * (false_routes + 2))
+    return binomial_upper(false_routes, trials, 1 - (1 - confidence) * share)
 
 
 def set_thresholds(
@@ -93,17 +168,22 @@ def set_thresholds(
     allowed = _allowed(len(others), rate, confidence)
     level = _level(scores[others], thresholds, max(allowed, 0))
     level = max(level, _level(novel, thresholds, int(rate * len(novel))))
-    thresholds = np.maximum(thresholds, level)
-    false_routes = int((score[others] >= thresholds[top[others]]).sum())
+    most = _allowed_of_class(len(others), rate, confidence)
+    caps = [_cap(score[others[top[others] == k]], most) for k in range(classes)]
+    thresholds = np.maximum(np.maximum(thresholds, level), caps)
+    strays = top[others][score[others] >= thresholds[top[others]]]
+    taken = np.bincount(strays, minlength=classes)
+    achieved = allowed >= 0
     members = [score[(labels == k) & (top == k)] for k in range(classes)]
     middles = np.array([np.median(own) if len(own) else np.inf for own in members])
     bound = Bound(
         rate=rate,
-        achieved=allowed >= 0,
-        upper=binomial_upper(false_routes, len(others), confidence),
+        achieved=achieved,
+        upper=rate if achieved else binomial_upper(len(strays), len(others), confidence),
         confidence=confidence,
         background=len(others),
-        false_routes=false_routes,
+        false_routes=len(strays),
+        taken=tuple(int(count) for count in taken),
         novel=_taken(novel, thresholds) / max(1, len(novel)),
         coverage=tuple(
             float((members[k] >= thresholds[k]).sum() / (labels == k).sum()) for k in range(classes)
@@ -134,6 +214,13 @@ def _level(scores: Scores, floors: Scores, allowed: int) -> float:
     return float(taken[allowed]) + MARGIN if len(taken) > allowed else -np.inf
 
 
+def _cap(strays: Scores, most: int) -> float:
+    """Return the level above which a class takes at most ``most`` of the rows nearest to it."""
+    if len(strays) <= most:
+        return -np.inf
+    return float(np.sort(strays)[::-1][most]) + MARGIN
+
+
 def _taken(scores: Scores, thresholds: Scores) -> int:
     return int((scores.max(axis=1) >= thresholds[scores.argmax(axis=1)]).sum())
 
@@ -144,6 +231,21 @@ def _allowed(trials: int, rate: float, confidence: float) -> int:
     while allowed + 1 < trials and binomial_upper(allowed + 1, trials, confidence) <= rate:
         allowed += 1
     return allowed
+
+
+def _allowed_of_class(trials: int, rate: float, confidence: float) -> int:
+    """Return how many false routes of one class still prove the rate for it by itself.
+
+    Where not even none would, none may be seen; the bound over all classes has to do.
+    """
+    allowed = 0
+    while allowed + 1 < trials and upper_of_class(allowed + 1, trials, confidence) <= rate:
+        allowed += 1
+    return allowed
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}%"
 
 
 def _rows_needed(rate: float, confidence: float) -> float:

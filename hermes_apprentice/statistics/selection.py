@@ -19,7 +19,7 @@ _BANDWIDTHS = (0.5, 1.0, 2.0)
 _RIDGES = (0.03, 0.1, 0.3, 1.0)
 _SAME = 0.9999
 """Cosine from which two rows of other traffic count as the same request."""
-_NEIGHBOURHOOD = 0.015
+_NEIGHBOURHOOD = 0.025
 """Share of the other traffic that is taken for one topic."""
 _LEAST_NEIGHBOURS = 5
 
