@@ -384,6 +384,10 @@ async def test_a_request_can_be_explained_without_a_running_sidecar(placed: Sett
     assert match.words is not None and not match.words.rejected
     words = match.in_words()
     assert "kind 'first'" in words
+    bound = match.nearest[0].bound
+    assert bound is not None and bound.threshold == match.nearest[0].threshold
+    assert (bound.background, bound.rate) == (len(OTHER), 0.05)
+    assert f"of {len(OTHER)} other requests" in words
     assert "Word filter: score" in words and "let through" in words
     assert "5 to 300 characters, 2 earlier turns at most, ASCII only" in words
     assert (other.route, other.reason) == ("upstream", "words")
@@ -413,8 +417,12 @@ async def test_the_running_sidecar_explains_what_the_filter_and_the_envelope_say
             late = await response.json()
         async with session.get(url, params={"text": "Tell me about old lighthouses"}) as response:
             other = await response.json()
+        async with session.get(f"{running.url}/metrics") as response:
+            metrics = await response.text()
     assert (late["reason"], late["nearest"][0]["outside"]) == ("envelope_turn", "turn")
     assert late["nearest"][0]["envelope"]["max_chars"] == 300
+    assert late["nearest"][0]["bound"]["background"] == len(OTHER)
+    assert f'apprentice_matcher_other_requests{{slug="{SLUG}"}} {len(OTHER)}.0' in metrics
     assert (other["reason"], other["words"]["rejected"]) == ("words", True)
 
 

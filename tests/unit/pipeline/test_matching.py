@@ -12,6 +12,7 @@ from hermes_apprentice.pipeline.matching import changed
 NOW: dict[str, Any] = {
     "embedder": "e" * 64,
     "vector": RECIPE,
+    "method": "ridge-1",
     "filter": "words-1",
     "specialists": {"label-ticket": 2},
     "false_route_rate": 0.005,
@@ -25,6 +26,7 @@ NOW: dict[str, Any] = {
         {},
         {**NOW, "embedder": "f" * 64},
         {**NOW, "vector": "whole-head16-tail16"},
+        {**NOW, "method": "ridge-0"},
         {**NOW, "filter": "words-0"},
         {**NOW, "specialists": {"label-ticket": 1}},
         {**NOW, "specialists": {"label-ticket": 2, "order-json": 1}},

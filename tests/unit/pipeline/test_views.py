@@ -6,6 +6,7 @@ from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Specialist, Stage, Step
 from hermes_apprentice.pipeline.views import SpecialistDetails, SpecialistView
+from hermes_apprentice.statistics.risk_control import ClassBound
 from hermes_apprentice.storage.conduct import SelfAgreement
 
 SPECIALIST = Specialist(
@@ -52,6 +53,17 @@ def test_what_is_not_registered_and_not_measured_says_so() -> None:
     first, _, last = details(None, None).in_words().splitlines()
     assert first == "It is not registered."
     assert "not measured yet" in last
+
+
+def test_what_is_proven_about_false_routes_is_told_where_a_matcher_knows_it() -> None:
+    bound = ClassBound(
+        threshold=0.412, rate=0.005, upper=0.0011, confidence=0.95, background=3_250, false_routes=0
+    )
+    assert (
+        "Matched from a score of 0.412 on: at most 0.11% false routes (95% sure; "
+        "0 of 3,250 other requests)."
+    ) in details(ROLLOUT, None, matching=bound).in_words().splitlines()
+    assert "Matched" not in details(ROLLOUT, None).in_words()
 
 
 def test_runs_and_a_merge_are_told_where_there_are_any() -> None:

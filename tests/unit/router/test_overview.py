@@ -19,6 +19,7 @@ from hermes_apprentice.router.overview import Figures, overview, read_figures
 from hermes_apprentice.router.page import page, policy, style
 from hermes_apprentice.router.rollout import Progress, progress
 from hermes_apprentice.settings import BudgetSettings, RolloutSettings, Settings
+from hermes_apprentice.statistics.risk_control import ClassBound
 from hermes_apprentice.storage.approvals import open_proposals
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchange_records import StoredExchange
@@ -27,6 +28,9 @@ from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 from hermes_apprentice.storage.rollouts import Seen, list_rollouts, save_rollout
 
 NOW = 1_790_000_000.0
+BOUND = ClassBound(
+    threshold=0.412, rate=0.005, upper=0.0011, confidence=0.95, background=3_250, false_routes=0
+)
 POISON = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 
 
@@ -52,6 +56,7 @@ def figures(database: Database, settings: Settings) -> Figures:
         NOW,
         judged=judge(database, settings.rollout),
         loaded=lambda slug: slug == "ticket-label",
+        bounds={"ticket-label": BOUND},
     )
 
 
@@ -124,6 +129,7 @@ def test_every_figure_of_a_busy_week_is_on_the_page(
         "ticket-label live",
         "100% of its sessions",
         "100.0%: 12 of 12 answers equal the upstream's",
+        "at most 0.11% false routes (95% sure; 0 of 3,250 other requests); taken from a score of",
         "sure about 80% of 15 compared requests; left 3 to the upstream",
         "mail-triage canary not loaded",
         "10 of 10 new comparisons; earliest in 50 min",

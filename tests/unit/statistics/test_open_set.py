@@ -233,7 +233,9 @@ def test_objects_in_a_file_are_never_unpickled() -> None:
         OpenSetModel.from_bytes(buffer.getvalue())
 
 
-@pytest.mark.parametrize("name", ["vectors", "weights", "thresholds", "classes", "coverage"])
+@pytest.mark.parametrize(
+    "name", ["vectors", "weights", "thresholds", "classes", "coverage", "taken"]
+)
 def test_arrays_that_do_not_fit_each_other_are_refused(name: str) -> None:
     arrays = fitted(World(2, 10, seed=14), 20, 50).to_arrays()
     with pytest.raises(ArtefactError):
