@@ -15,6 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+_AT_ONCE = 128
+"""Blocks that are left out at once; of 100 rows each they take some 40 MB."""
+
 Matrix = NDArray[np.float64]
 
 
@@ -108,7 +111,11 @@ def without_block(fitted: Ridge, targets: Matrix, blocks: NDArray[np.intp]) -> M
     """
     if not blocks.size:
         return np.empty((0, targets.shape[1]))
-    down = np.maximum(blocks[:, :, None], blocks[:, None, :])
-    across = np.minimum(blocks[:, :, None], blocks[:, None, :])
-    residuals = np.linalg.solve(fitted.inverse[down, across], fitted.weights[blocks])
-    return np.asarray(targets[blocks[:, 0]] - residuals[:, 0], dtype=np.float64)
+    found = np.empty((len(blocks), targets.shape[1]))
+    for start in range(0, len(blocks), _AT_ONCE):
+        some = blocks[start : start + _AT_ONCE]
+        down = np.maximum(some[:, :, None], some[:, None, :])
+        across = np.minimum(some[:, :, None], some[:, None, :])
+        residuals = np.linalg.solve(fitted.inverse[down, across], fitted.weights[some])
+        found[start : start + _AT_ONCE] = targets[some[:, 0]] - residuals[:, 0]
+    return found

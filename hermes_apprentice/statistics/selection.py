@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from hermes_apprentice.statistics import kernel
 from hermes_apprentice.statistics.risk_control import BACKGROUND
 
-_SEARCH_ROWS = 1_000
+_SEARCH_ROWS = 700
 _BANDWIDTHS = (0.5, 1.0, 2.0)
 _RIDGES = (0.03, 0.1, 0.3, 1.0)
 _SAME = 0.9999
 """Cosine from which two rows of other traffic count as the same request."""
 _NEIGHBOURHOOD = 0.025
-"""Share of the other traffic that is taken for one topic."""
+"""Share of the other traffic that is taken for one topic: rather too much than too little."""
 _LEAST_NEIGHBOURS = 5
 
 Vectors = NDArray[np.float32]

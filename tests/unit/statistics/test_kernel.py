@@ -35,6 +35,29 @@ def test_closed_form_leave_block_out_equals_fitting_again() -> None:
         np.testing.assert_allclose(found, slow[0], atol=1e-9)
 
 
+def test_rows_that_count_more_are_left_out_as_exactly() -> None:
+    vectors, targets = _data()
+    ridges = np.where(np.arange(40) < 10, 0.02, 0.1)
+    fitted = kernel.fit(kernel.gram(vectors, vectors, 1.0), targets, ridges)
+    alone = kernel.without_self(fitted, targets)
+    together = kernel.without_block(fitted, targets, np.array([[3, 30, 8, 21]]))
+    for left, found in (([3], alone[3]), ([3, 30, 8, 21], together[0])):
+        rest = np.delete(np.arange(40), left)
+        gram = kernel.gram(vectors[rest], vectors[rest], 1.0)
+        again = kernel.fit(gram, targets[rest], ridges[rest])
+        slow = kernel.gram(vectors[[3]], vectors[rest], 1.0) @ again.weights
+        np.testing.assert_allclose(found, slow[0], atol=1e-9)
+
+
+def test_many_blocks_are_left_out_as_few_are() -> None:
+    vectors, targets = _data()
+    fitted = kernel.fit(kernel.gram(vectors, vectors, 1.0), targets, 0.1)
+    blocks = np.random.default_rng(1).permuted(np.tile(np.arange(40), (300, 1)), axis=1)[:, :5]
+    many = kernel.without_block(fitted, targets, blocks)
+    few = [kernel.without_block(fitted, targets, blocks[[row]])[0] for row in range(300)]
+    np.testing.assert_allclose(many, np.stack(few), atol=1e-9)
+
+
 def test_refitting_from_the_spectrum_equals_fitting() -> None:
     vectors, targets = _data()
     parts = kernel.spectrum(kernel.gram(vectors, vectors, 2.0))
