@@ -224,6 +224,8 @@ class Pipeline:
             report = path.read_text(encoding="utf-8") if path.exists() else found.reason
             target = self.shop.settings.rollout.target_agreement
             details = details_of(connection, found, report, target)
+        if found.version is None:
+            return details
         return replace(details, matching=bound_of(self.shop, slug))
 
     def reply(self, text: str, who: str = "cli", *, quoted: str = "", nonce: str = "") -> str:
