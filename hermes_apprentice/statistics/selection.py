@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hermes_apprentice.statistics import kernel
 from hermes_apprentice.statistics.risk_control import BACKGROUND
 
-_SEARCH_ROWS = 700
+_SEARCH_ROWS = 1_000
 _BANDWIDTHS = (0.5, 1.0, 2.0)
 _RIDGES = (0.03, 0.1, 0.3, 1.0)
 _SAME = 0.9999
