@@ -1,9 +1,9 @@
 """Find personal data in a text.
 
-Rules find what a form, a checksum or a label can prove; Presidio weighs the
-context of weak matches; names of people, places and organisations need a spaCy
-model and are reported as not covered when none is installed. No step uses the
-network. Knows nothing about placeholders.
+Rules find what a form, a checksum or a label can prove, and the words nearby
+weigh weak matches. Names of people, places and organisations need a spaCy
+model, which runs under Presidio; they are reported as not covered when none is
+installed. No step uses the network. Knows nothing about placeholders.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from hermes_apprentice.privacy import (
     online_rules,
     phone_rules,
 )
+from hermes_apprentice.privacy.context import Surroundings, ignored_words
 from hermes_apprentice.privacy.kinds import LANGUAGE_KINDS, PATTERN_KINDS, Finding, Kind
 from hermes_apprentice.privacy.rules import THRESHOLD, Rule, words
 
@@ -57,8 +58,8 @@ def installed_model() -> str | None:
 class Analyzer:
     """Finds personal data; safe to share between threads once built.
 
-    Texts in which no rule matches, or only with certainty, are answered without
-    loading Presidio; the answer is the same either way.
+    Without a language model Presidio is never loaded by `find`; the answer is the
+    same either way.
     """
 
     def __init__(self, *, model: str | None = None, kinds: Iterable[Kind] | None = None) -> None:
@@ -77,13 +78,13 @@ class Analyzer:
         )
 
     def load(self) -> None:
-        """Load Presidio and the model now instead of at the first text that needs them.
+        """Load what `find` needs now instead of at the first text that needs it.
 
         Raises:
             RedactionError: The spaCy model is missing or broken.
         """
         with self._lock:
-            _ = self._engine
+            _ = self._ignored if self.model is None else self._engine
 
     @property
     def model_version(self) -> str | None:
@@ -99,9 +100,7 @@ class Analyzer:
         self._check_length(text)
         scanned = _blank_escapes(text)
         if self.model is None:
-            found = self._find_by_rules(scanned)
-            if found is not None:
-                return found
+            return self._find_by_rules(scanned)
         return self._find_by_presidio(scanned)
 
     def find_thoroughly(self, text: str) -> tuple[Finding, ...]:
@@ -126,22 +125,30 @@ class Analyzer:
                 "to go without names, places and organisations"
             ) from exc
 
-    def _find_by_rules(self, text: str) -> tuple[Finding, ...] | None:
-        """Return the findings if no weak match could be lifted by its context, else ``None``."""
-        found: list[Finding] = []
-        vocabulary: frozenset[str] | None = None
-        for rule in self._rules:
-            for match in rule.find(text):
-                if match.score >= THRESHOLD:
-                    found.append(
-                        Finding(kind=rule.kind, start=match.start, end=match.end, score=match.score)
-                    )
-                    continue
-                if vocabulary is None:
-                    vocabulary = frozenset(words(text))
-                if not vocabulary.isdisjoint(rule.context):
-                    return None
-        return _separate(found)
+    @cached_property
+    def _ignored(self) -> frozenset[str]:
+        return ignored_words(self._rules)
+
+    def _find_by_rules(self, text: str) -> tuple[Finding, ...]:
+        """Return what the rules find, weak matches weighed only where a context word occurs."""
+        matches = [(rule, match) for rule in self._rules for match in rule.find(text)]
+        vocabulary: frozenset[str] = frozenset()
+        if any(match.score < THRESHOLD for _, match in matches):
+            vocabulary = frozenset(words(text))
+        if any(
+            match.score < THRESHOLD and not vocabulary.isdisjoint(rule.context)
+            for rule, match in matches
+        ):
+            surroundings = Surroundings(text, self._ignored)
+            matches = [
+                (rule, match._replace(score=surroundings.lifted(match, rule)))
+                for rule, match in matches
+            ]
+        return _separate(
+            Finding(kind=rule.kind, start=match.start, end=match.end, score=match.score)
+            for rule, match in matches
+            if match.score >= THRESHOLD
+        )
 
     def _find_by_presidio(self, text: str) -> tuple[Finding, ...]:
         # An engine without recognisers would load Presidio's defaults.

@@ -1,7 +1,8 @@
 """Presidio's analyzer over our rules, with no language model or with an installed spaCy one.
 
-Importing this module imports Presidio and spaCy: about half a second and
-100 MB. `analyzer` does so only when a text needs it.
+Importing this module imports Presidio and spaCy: about a second and 60 MB.
+`analyzer` does so only where a language model is installed; without one it
+weighs context by itself, and this engine is what the tests compare it with.
 
 Words are cut by a small tokenizer of our own, not by spaCy's: spaCy keeps
 every new word in its vocabulary for as long as the process lives, which a
@@ -12,7 +13,6 @@ values, which hides context words.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -25,12 +25,11 @@ from presidio_analyzer import (
 )
 from presidio_analyzer.context_aware_enhancers import LemmaContextAwareEnhancer
 from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
-from spacy.lang.en.stop_words import STOP_WORDS
 
+from hermes_apprentice.privacy.context import BEFORE, TOKEN, ignored_words
 from hermes_apprentice.privacy.kinds import LANGUAGE_KINDS, Kind
 from hermes_apprentice.privacy.rules import LIKELY, THRESHOLD, Rule
 
-_TOKEN = re.compile(r"[^\W_]+|[^\w\s]|_")
 _LANGUAGE = "en"
 _MODEL_KINDS = {
     "PERSON": Kind.PERSON,
@@ -51,10 +50,10 @@ class PlainNlpEngine(NlpEngine):  # type: ignore[misc]
     model does not have; here the lower-cased word stands in for its lemma.
     """
 
-    def __init__(self, pipeline: Any = None, context_words: Iterable[str] = ()) -> None:
-        """Use the loaded spaCy ``pipeline``, or none; ``context_words`` are no stop words."""
+    def __init__(self, pipeline: Any = None, stop_words: frozenset[str] = frozenset()) -> None:
+        """Use the loaded spaCy ``pipeline``, or none; ``stop_words`` are no context."""
         self._pipeline = pipeline
-        self._stop_words = frozenset(STOP_WORDS) - frozenset(context_words)
+        self._stop_words = stop_words
 
     def load(self) -> None:
         """Do nothing; the pipeline was handed in loaded."""
@@ -65,7 +64,7 @@ class PlainNlpEngine(NlpEngine):  # type: ignore[misc]
 
     def process_text(self, text: str, language: str) -> NlpArtifacts:
         """Return the words of ``text``, their places, and the model's entities."""
-        tokens = [(m.group(), m.start()) for m in _TOKEN.finditer(text)]
+        tokens = [(m.group(), m.start()) for m in TOKEN.finditer(text)]
         entities = self._pipeline(text).ents if self._pipeline is not None else []
         return NlpArtifacts(
             entities=[entity for entity in entities if entity.label_ in _MODEL_KINDS],
@@ -167,15 +166,14 @@ def build_engine(rules: Iterable[Rule], pipeline: Any = None) -> AnalyzerEngine:
     recognizers: list[LocalRecognizer] = [RuleRecognizer(rule) for rule in rules]
     if pipeline is not None:
         recognizers.append(ModelRecognizer())
-    context_words = {word for rule in rules for word in rule.context}
     return AnalyzerEngine(
         registry=RecognizerRegistry(recognizers=recognizers, supported_languages=[_LANGUAGE]),
-        nlp_engine=PlainNlpEngine(pipeline, context_words),
+        nlp_engine=PlainNlpEngine(pipeline, ignored_words(rules)),
         supported_languages=[_LANGUAGE],
         default_score_threshold=THRESHOLD,
         context_aware_enhancer=LemmaContextAwareEnhancer(
             min_score_with_context_similarity=THRESHOLD,
-            context_prefix_count=4,
+            context_prefix_count=BEFORE,
             context_suffix_count=0,
             context_matching_mode="whole_word",
         ),
