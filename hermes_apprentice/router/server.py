@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,11 @@ from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.storage.tenants import TenantStore, marker_of
 
+FIRST_LOOK_SECONDS = 1.0
+"""How long the start waits for the tables of tenants before it answers; see `Tenants.admit`."""
+
 FIRST_LOAD_SECONDS = 10.0
-"""How long the start waits for specialists; after that they join while it runs."""
+"""How long the start waits for specialists; requests are answered by the upstream meanwhile."""
 
 GRACE_SECONDS = 60
 """How long running answers may take when the sidecar stops; a second signal cuts them off."""
@@ -190,9 +193,10 @@ async def running_sidecar(
             ("shadow", shadow.run),
         ):
             await stack.enter_async_context(_kept_running(name, work, metrics))
-        await _first_load(specialists, tenants)
+        await _in_time(tenants.renew(), FIRST_LOOK_SECONDS)
         stack.push_async_callback(_settle, shadow)
         url = await stack.enter_async_context(_listening(app, listener, hurry))
+        await _in_time(specialists.refresh(), FIRST_LOAD_SECONDS)
         yield Sidecar(url=url, app=app)
 
 
@@ -245,10 +249,9 @@ def _prices(settings: Settings, problems: dict[str, str]) -> PriceOf:
         return lambda model: None
 
 
-async def _first_load(specialists: Specialists, tenants: Tenants) -> None:
-    """Wait for the first snapshot, but not for ever."""
-    loading = asyncio.gather(tenants.renew(), specialists.refresh())
-    await asyncio.wait({loading}, timeout=FIRST_LOAD_SECONDS)
+async def _in_time(work: Coroutine[Any, Any, None], seconds: float) -> None:
+    """Wait for something, but not for ever; it goes on afterwards."""
+    await asyncio.wait({asyncio.ensure_future(work)}, timeout=seconds)
 
 
 async def _settle(shadow: Shadow) -> None:
