@@ -7,6 +7,7 @@ alone is served unless more are asked for.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,6 +43,8 @@ KNOWN = (
     "so I cannot work with it at all any more today, please"
 )
 """A request of the first pattern, of 32 tokens, that was not in the fit; it is a bug."""
+ORDER = "Sort this mail: the refund has not arrived, and I was charged twice this month, please"
+"""A request of the second pattern; an extractor reads it, and is unsure."""
 OTHER = "What is the history of old lighthouses?"
 """A request that the word filter turns away."""
 
@@ -76,9 +79,17 @@ _BACKGROUND = tuple(f"{verb} {thing}" for verb in _VERBS for thing in _THINGS)
 
 
 def place(
-    settings: Settings, *, patterns: int = len(_LEADS), served: int = 1, redact: bool = False
+    settings: Settings,
+    *,
+    patterns: int = len(_LEADS),
+    served: int = 1,
+    redact: bool = False,
+    extractor: bool = False,
 ) -> None:
-    """Fill a home: publish ``served`` classifiers and the matcher, and make them live."""
+    """Fill a home: publish ``served`` classifiers and the matcher, and make them live.
+
+    With ``extractor``, the pattern behind theirs gets an extractor that was trained on orders.
+    """
     embedder = open_embedder(ModelStore(settings.models_dir), EMBEDDER, threads=1)
     registry = Registry(settings.registry_dir, load_or_create_keys(settings.keys_dir))
     redaction = Redactor().fingerprint if redact else "none"
@@ -86,6 +97,10 @@ def place(
         artefact = settings.runs_dir / f"run-{number}" / "artefact"
         _write_classifier(artefact, embedder, _LEADS[number])
         registry.publish(artefact, _draft(embedder, number, redaction))
+    if extractor:
+        artefact = settings.runs_dir / f"run-{served}" / "artefact"
+        registry.publish(artefact, _extractor(artefact, embedder, served, redaction))
+        served += 1
     publish_matcher(registry, embedder, patterns)
     with Database(settings.database_path) as database, database.transaction() as connection:
         for number in range(served):
@@ -146,6 +161,19 @@ def _write_classifier(folder: Path, embedder: Embedder, lead: str) -> None:
     write_artefact(
         folder, Artefact(kind=Kind.CLASSIFIER, method=Method.HEAD, embedder=embedder.digest)
     )
+
+
+def _extractor(folder: Path, embedder: Embedder, number: int, redaction: str) -> Manifest:
+    """Train an extractor into a folder, and return the draft of its manifest."""
+    from specialist_speed import order_shape, trained_extractor
+
+    folder.mkdir(parents=True)
+    trained_extractor(embedder).save(folder)
+    write_artefact(
+        folder, Artefact(kind=Kind.EXTRACTOR, method=Method.CRF, embedder=embedder.digest)
+    )
+    draft = _draft(embedder, number, redaction)
+    return replace(draft, kind=Kind.EXTRACTOR, shape=order_shape())
 
 
 def _draft(embedder: Embedder, number: int, redaction: str) -> Manifest:

@@ -304,6 +304,7 @@ async def soak(url: str, pid: int, pipe: Connection, seconds: float, rate: float
         "sent": dict(load.sent),
         "memory_mb": [round(one["memory_mb"], 1) for one in (warm[0], warm[half], warm[-1])],
         "growth_mb": round(middle[1] - middle[0], 2),
+        "series_mb": [round(one["memory_mb"], 1) for one in samples],
         "files_most": max(one["files"] for one in samples),
         "idle": idle,
         "left": left,

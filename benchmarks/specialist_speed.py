@@ -29,13 +29,16 @@ import platformdirs
 from numpy.typing import NDArray
 
 from hermes_apprentice.domain.dataset import Example, Split
+from hermes_apprentice.domain.shape import Shape
 from hermes_apprentice.domain.shape_inference import infer_shape
+from hermes_apprentice.embedding.base import Embedder
 from hermes_apprentice.embedding.catalogue import MINILM
 from hermes_apprentice.embedding.onnx_embedder import OnnxEmbedder, open_embedder
 from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.inference.base import CpuModel
 from hermes_apprentice.inference.classifier import Classifier
 from hermes_apprentice.inference.confidence import Calibration, Typicality
+from hermes_apprentice.inference.extractor import Extractor
 from hermes_apprentice.inference.head import SoftmaxHead
 from hermes_apprentice.inference.perceptron import Perceptron
 from hermes_apprentice.trainer.extractor import train_extractor
@@ -101,13 +104,23 @@ def order(rng: random.Random) -> tuple[str, str]:
     return f"{opening} {text} to {town}{mess}", json.dumps(answer)
 
 
-def trained_extractor(embedder: OnnxEmbedder) -> CpuModel:
-    """Train an extractor with chains, networks and choices; how well is measured elsewhere."""
+def orders() -> list[tuple[str, str]]:
+    """Return what the extractor is trained on."""
     rng = random.Random(7)
     rows = [order(rng) for _ in range(120)]
     # A few wrong answers, so that there is something to gain for the networks as well.
-    rows += [(order(rng)[0], rows[place][1]) for place in range(12)]
-    shape = infer_shape([text for text, _ in rows], [answer for _, answer in rows])
+    return rows + [(order(rng)[0], rows[place][1]) for place in range(12)]
+
+
+def order_shape() -> Shape:
+    """Return what the answers of orders look like."""
+    rows = orders()
+    return infer_shape([text for text, _ in rows], [answer for _, answer in rows])
+
+
+def trained_extractor(embedder: Embedder) -> Extractor:
+    """Train an extractor with chains, networks and choices; how well is measured elsewhere."""
+    rows, shape = orders(), order_shape()
     examples = [
         Example(
             example_id=f"e{place}",

@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from hermes_apprentice.errors import ApprenticeError, ConfigError, StorageError, place_of
 from hermes_apprentice.ledger.prices import load_prices
+from hermes_apprentice.router.allocator import give_back, share_arenas
 from hermes_apprentice.router.app import App, Parts, create_app
 from hermes_apprentice.router.bookkeeping import Books
 from hermes_apprentice.router.conductor import Conductor
@@ -95,6 +96,7 @@ def serve(settings: Settings, ready: Callable[[str], None] | None = None) -> Non
     Raises:
         ConfigError: The address cannot be used.
     """
+    share_arenas()
     # Products of small matrices: more than one thread makes them wait for each other.
     with threadpool_limits(1):
         _run(_serve_until_signal(settings, ready))
@@ -377,9 +379,10 @@ def _leave_hung_threads() -> None:
 
 
 def _spare_the_collector() -> None:
-    """Keep the garbage collector from walking, during requests, over all that was imported."""
+    """Keep the garbage collector from walking, during requests, over all that was loaded."""
     gc.collect()
     gc.freeze()
+    give_back()  # what parsing graphs and tables left behind
     gc.set_threshold(20_000, 20, 50)
 
 

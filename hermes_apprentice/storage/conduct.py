@@ -9,6 +9,7 @@ Knows nothing about the rules.
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -121,7 +122,8 @@ async def read_attempts(
         """,
         (slug, version, after, since, ATTEMPTS),
     )
-    return [Attempted(*row) for row in reversed(rows)]
+    # Thousands are held, and there are a handful of outcomes.
+    return [Attempted(row[0], row[1], sys.intern(row[2]), row[3]) for row in reversed(rows)]
 
 
 async def read_reception(

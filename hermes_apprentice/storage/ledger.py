@@ -29,8 +29,8 @@ _ATTEMPT = "INSERT INTO attempts (slug, version, at, outcome, took_ms) VALUES "
 _REPEAT = "INSERT INTO repeats (slug, at, model, agreed, reason) VALUES "
 
 
-_ROWS = 500
-"""Rows in one statement, whose values stay below SQLite's limit."""
+_ROWS = 128
+"""Most rows in one statement, a power of two; their values stay below SQLite's limit."""
 
 
 async def append(
@@ -60,12 +60,16 @@ async def _insert(
     connection: aiosqlite.Connection, statement: str, rows: Sequence[tuple[object, ...]]
 ) -> None:
     # With a statement for each row, the thread would have to win the interpreter back from a busy
-    # event loop after every one of them, which can take seconds.
-    for start in range(0, len(rows), _ROWS):
-        some = rows[start : start + _ROWS]
+    # event loop after every one of them, which can take seconds. With a length of its own for each
+    # batch, the connection would keep the programs of a hundred long statements: tens of megabytes.
+    start = 0
+    while start < len(rows):
+        count = min(_ROWS, 1 << ((len(rows) - start).bit_length() - 1))
+        some = rows[start : start + count]
         places = f"({', '.join('?' * len(some[0]))})"
         values = [value for row in some for value in row]
-        await connection.execute(statement + ", ".join([places] * len(some)), values)
+        await connection.execute(statement + ", ".join([places] * count), values)
+        start += count
 
 
 def _entry_row(entry: LedgerEntry) -> tuple[object, ...]:

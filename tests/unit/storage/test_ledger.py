@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hermes_apprentice.domain.accounting import Comparison, LedgerEntry, Origin
@@ -77,3 +79,24 @@ async def test_a_batch_is_written_whole_or_not_at_all(database: Database) -> Non
     finally:
         await opened.close()
     assert database.read("SELECT * FROM ledger") == []
+
+
+async def test_batches_of_any_length_are_written_in_order_by_a_few_statements(
+    database: Database,
+) -> None:
+    opened = await AsyncDatabase.open(database.path)
+    lengths: set[int] = set()
+    names = []
+    try:
+        await opened._connection.set_trace_callback(
+            lambda statement: lengths.add(statement.count(ENTRY.model))
+        )
+        for length in (*range(1, 40), 127, 128, 129, 300):
+            batch = [replace(ENTRY, request_id=f"r{length}-{row}") for row in range(length)]
+            await append(opened, batch, [])
+            names += [entry.request_id for entry in batch]
+    finally:
+        await opened.close()
+    rows = database.read("SELECT request_id FROM ledger ORDER BY entry_id")
+    assert [row["request_id"] for row in rows] == names
+    assert lengths - {0} == {1 << power for power in range(8)}
