@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hermes_apprentice.errors import ArtefactError
+from hermes_apprentice.inference.mapped import mapped
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -30,7 +31,7 @@ def write_groups(path: Path, groups: Mapping[str, Arrays]) -> None:
 
 
 def read_groups(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
-    """Return what `write_groups` wrote.
+    """Return what `write_groups` wrote; large arrays are read-only, see `mapped`.
 
     Raises:
         ArtefactError: The file is missing, cut short, or of another kind.
@@ -39,11 +40,12 @@ def read_groups(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
     try:
         # Opened here, for numpy leaves a file open that turns out to be damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            for flat in stored.files:
-                group, _, name = flat.rpartition("/")
-                groups.setdefault(group, {})[name] = stored[flat]
+            arrays = {flat: stored[flat] for flat in stored.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as exc:
         raise ArtefactError(f"{path.name} cannot be read; train the specialist again") from exc
+    for flat, array in mapped(arrays).items():
+        group, _, name = flat.rpartition("/")
+        groups.setdefault(group, {})[name] = array
     return groups
 
 

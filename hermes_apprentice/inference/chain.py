@@ -107,11 +107,11 @@ class Chain:
             chain = cls(
                 labels=labels,
                 vocabulary={name: row for row, name in enumerate(names)},
-                named=arrays["named"].astype(np.float32),
-                dense=arrays["dense"].astype(np.float32),
-                offset=arrays["offset"].astype(np.float32),
-                transitions=arrays["transitions"].astype(np.float32),
-                start=arrays["start"].astype(np.float32),
+                named=arrays["named"].astype(np.float32, copy=False),
+                dense=arrays["dense"].astype(np.float32, copy=False),
+                offset=arrays["offset"].astype(np.float32, copy=False),
+                transitions=arrays["transitions"].astype(np.float32, copy=False),
+                start=arrays["start"].astype(np.float32, copy=False),
             )
         except KeyError as exc:
             raise ArtefactError() from exc

@@ -140,7 +140,7 @@ class Classifier:
         return cls(
             labels=tuple(labels),
             head=head,
-            owners=owners.astype(np.int32),
+            owners=owners.astype(np.int32, copy=False),
             calibration=calibration,
             typicality=typicality,
             score_weight=score_weight,

@@ -89,7 +89,7 @@ def read_confidence(
     """
     try:
         curve = arrays["calibration"].astype(np.float64)
-        exemplars = arrays["exemplars"].astype(np.float32)
+        exemplars = arrays["exemplars"].astype(np.float32, copy=False)
         usual, foreign = arrays["typicality"].astype(np.float64).tolist()
     except (KeyError, ValueError) as exc:
         raise ArtefactError() from exc

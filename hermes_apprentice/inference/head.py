@@ -67,10 +67,10 @@ class SoftmaxHead:
         try:
             names = unpack_names(arrays["vocabulary"])
             head = cls(
-                dense=arrays["dense"].astype(np.float32),
+                dense=arrays["dense"].astype(np.float32, copy=False),
                 vocabulary={name: row for row, name in enumerate(names)},
-                named=arrays["named"].astype(np.float32),
-                bias=arrays["bias"].astype(np.float32),
+                named=arrays["named"].astype(np.float32, copy=False),
+                bias=arrays["bias"].astype(np.float32, copy=False),
             )
         except KeyError as exc:
             raise ArtefactError() from exc

@@ -56,10 +56,10 @@ class Perceptron:
         """
         try:
             found = cls(
-                hidden=arrays["hidden"].astype(np.float32),
-                hidden_bias=arrays["hidden_bias"].astype(np.float32),
-                output=arrays["output"].astype(np.float32),
-                output_bias=arrays["output_bias"].astype(np.float32),
+                hidden=arrays["hidden"].astype(np.float32, copy=False),
+                hidden_bias=arrays["hidden_bias"].astype(np.float32, copy=False),
+                output=arrays["output"].astype(np.float32, copy=False),
+                output_bias=arrays["output_bias"].astype(np.float32, copy=False),
             )
         except KeyError as exc:
             raise ArtefactError() from exc

@@ -21,6 +21,7 @@ from hermes_apprentice.embedding.onnx_embedder import OnnxEmbedder, open_embedde
 from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.embedding.views import RECIPE, matching_dimension
 from hermes_apprentice.errors import ApprenticeError, ArtefactError, place_of
+from hermes_apprentice.inference.mapped import mapped
 from hermes_apprentice.privacy.redaction import Redactor
 from hermes_apprentice.registry.registry import MATCHER_FOLDER, Registry
 from hermes_apprentice.registry.signing import load_or_create_keys
@@ -249,6 +250,7 @@ def _open_matcher(
     if MATCHER_FILE not in registered.files:
         raise ArtefactError("the matcher has an unknown layout; run: apprentice tick")
     model = OpenSetModel.from_bytes(registered.files[MATCHER_FILE])
+    model = OpenSetModel.from_arrays(mapped(model.to_arrays()))
     if model.dimension != matching_dimension(embedder):
         raise ArtefactError("the matcher does not fit the embedder; run: apprentice tick")
     words = registered.files.get(FILTER_FILE)

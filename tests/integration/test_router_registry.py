@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import shutil
 import threading
@@ -367,6 +368,58 @@ async def test_a_new_version_is_picked_up_while_it_runs(
             while specialists.now.rollouts[SLUG].version != 2 or not specialists.now.find(SLUG):
                 await asyncio.sleep(0.05)
         assert await route_of(running.url) == "specialist"
+
+
+def turn_round_in_place(folder: Path) -> None:
+    """Overwrite the weights, in the same file, by ones that say the opposite."""
+    path = folder / FILES / "weights.npz"
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    arrays["head/dense"] = -arrays["head/dense"]
+    changed = io.BytesIO()
+    np.savez(changed, **arrays)
+    assert len(changed.getvalue()) == path.stat().st_size
+    with path.open("r+b") as file:
+        file.write(changed.getvalue())
+
+
+async def test_no_request_is_lost_or_answered_wrongly_while_versions_come_and_are_tampered_with(
+    placed: Settings, embedder: Embedder
+) -> None:
+    routes: list[str] = []
+    over = asyncio.Event()
+
+    async def ask(url: str) -> None:
+        while not over.is_set():
+            routes.append(await route_of(url))  # "bug" says who is right
+
+    async def until(wanted: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not wanted():
+                await asyncio.sleep(0.02)
+
+    def move_to(version: int) -> None:
+        with Database(placed.database_path) as database, database.transaction() as connection:
+            connection.execute("UPDATE rollouts SET version = ?", (version,))
+
+    def answered_by(version: int) -> bool:
+        found = running.parts.specialists.now.find(SLUG)
+        return found is not None and found[0].version == version
+
+    async with running_sidecar(placed) as running, asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(ask(running.url))
+        registry = Registry(placed.registry_dir, load_or_create_keys(placed.keys_dir))
+        for version in (2, 3):
+            registry.publish(placed.runs_dir / "run-1" / "artefact", draft(embedder))
+            await asyncio.to_thread(move_to, version)
+            await until(lambda wanted=version: answered_by(wanted))  # type: ignore[misc]
+            before = routes.count("specialist")
+            await until(lambda least=before: routes.count("specialist") > least)  # type: ignore[misc]
+            turn_round_in_place(placed.registry_dir / SLUG / str(version))
+            await until(lambda wanted=version: not answered_by(wanted))  # type: ignore[misc]
+        over.set()
+    assert {"specialist", "upstream"} <= set(routes)
 
 
 def explained(settings: Settings) -> tuple[Any, Any]:
