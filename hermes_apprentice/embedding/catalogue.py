@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from hermes_apprentice.embedding.graph import EncoderConfig
+from hermes_apprentice.embedding.encoder_config import EncoderConfig
 from hermes_apprentice.errors import ModelStoreError
 
 WEIGHTS = "model.safetensors"

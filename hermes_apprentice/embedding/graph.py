@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hermes_apprentice.embedding.encoder_config import EncoderConfig
 from hermes_apprentice.errors import ModelStoreError
 
 RECIPE = "bert-1"
@@ -36,29 +37,6 @@ _MASKED = -10000.0
 """Added to the attention scores of padding: ``exp`` of it is 0 in float32."""
 
 Tensors = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderConfig:
-    """What the arrays alone do not say about an encoder."""
-
-    layers: int
-    """Number of transformer layers."""
-
-    heads: int
-    """Attention heads per layer; the hidden size is a multiple of it."""
-
-    pooling: Literal["mean", "cls"]
-    """How token states become one vector: their mean over the mask, or the first token's."""
-
-    state_layers: tuple[int, ...]
-    """Layers (1 is the first) whose token states the graph gives, side by side."""
-
-    layer_norm_eps: float = 1e-12
-    """Added to the variance in every layer normalisation."""
-
-    prefix: str = ""
-    """What the arrays' names start with, such as ``bert.``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,13 +13,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import aiohttp
 import orjson
 
 from hermes_apprentice.domain.prompt import Message
 from hermes_apprentice.errors import AdapterError, NotReadyError, ServingError, UnknownModelError
+
+if TYPE_CHECKING:
+    import aiohttp
 
 CALL_SECONDS = 60.0
 """For calls that generate nothing."""
@@ -65,6 +67,8 @@ class ModelServer:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> ModelServer:
+        import aiohttp  # not before a generator is served: every command comes by here
+
         self._session = aiohttp.ClientSession(
             headers=self._headers,
             connector=aiohttp.TCPConnector(limit=256),
@@ -187,6 +191,8 @@ class ModelServer:
 
     async def busy(self) -> int | None:
         """Return how many requests run or wait in a vLLM; ``None`` where nobody says."""
+        import aiohttp
+
         assert self._session is not None
         try:
             async with self._session.get(
@@ -201,6 +207,8 @@ class ModelServer:
     async def _call(
         self, method: str, path: str, body: dict[str, Any] | None, seconds: float
     ) -> tuple[int, Any]:
+        import aiohttp
+
         assert self._session is not None
         data = b""
         try:

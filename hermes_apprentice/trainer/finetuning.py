@@ -24,7 +24,8 @@ from hermes_apprentice.domain.shape import Shape
 from hermes_apprentice.domain.training import Method, TrainingJob
 from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.embedding.catalogue import TOKENIZER, WEIGHTS
-from hermes_apprentice.embedding.graph import EncoderConfig, Head, write_encoder
+from hermes_apprentice.embedding.encoder_config import EncoderConfig
+from hermes_apprentice.embedding.graph import Head, write_encoder
 from hermes_apprentice.embedding.quantisation import quantize
 from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.errors import MissingExtraError, TrainingError

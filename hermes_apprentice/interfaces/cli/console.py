@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from pydantic import TypeAdapter
@@ -16,10 +16,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from hermes_apprentice.pipeline import Pipeline, open_pipeline
-from hermes_apprentice.pipeline.workshop import silent
 from hermes_apprentice.settings import Settings, load_settings
 from hermes_apprentice.storage.database import Database
+
+if TYPE_CHECKING:
+    from hermes_apprentice.pipeline import Pipeline
 
 _FRAME = 3
 """What a column of a table needs beside its words."""
@@ -138,6 +139,10 @@ def day(moment: float) -> str:
 @contextmanager
 def opened(show_progress: bool = False) -> Iterator[tuple[Settings, Database, Pipeline]]:
     """Open settings, database and pipeline; with a progress bar on standard error if wanted."""
+    # All of learning; help and the commands that do not learn are quicker without it.
+    from hermes_apprentice.pipeline import open_pipeline
+    from hermes_apprentice.pipeline.workshop import silent
+
     settings = load_settings()
     with Database(settings.database_path) as database:
         console = Console(stderr=True)

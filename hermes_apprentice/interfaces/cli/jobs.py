@@ -5,7 +5,6 @@ from __future__ import annotations
 import typer
 
 from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
-from hermes_apprentice.pipeline import training
 from hermes_apprentice.storage.jobs import list_jobs
 
 app = typer.Typer(help="Training runs: how far they are, and how to stop them.")
@@ -39,6 +38,8 @@ def list_(as_json: bool = Json) -> None:
 @app.command()
 def cancel(name: str) -> None:
     """Stop the running training of a specialist."""
+    from hermes_apprentice.pipeline import training
+
     with opened() as (_, _, pipeline):
         typer.echo(training.cancel(pipeline.shop, name))
 
@@ -46,6 +47,8 @@ def cancel(name: str) -> None:
 @app.command()
 def resume(name: str) -> None:
     """Take a cancelled or failed training up again, with the same data."""
+    from hermes_apprentice.pipeline import training
+
     with opened() as (_, _, pipeline):
         typer.echo(training.resume(pipeline.shop, name))
 
@@ -53,6 +56,8 @@ def resume(name: str) -> None:
 @app.command()
 def log(name: str) -> None:
     """Print what a specialist's last training wrote."""
+    from hermes_apprentice.pipeline import training
+
     with opened() as (_, _, pipeline):
         written = training.log_of(pipeline.shop, name)
     typer.echo(written or f"The last training of '{name}' wrote nothing.")

@@ -6,13 +6,7 @@ from pathlib import Path
 
 import typer
 
-from hermes_apprentice.approvals.changes import merge_question
 from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
-from hermes_apprentice.pipeline import stages
-from hermes_apprentice.pipeline.exporting import export_specialist
-from hermes_apprentice.pipeline.exports import export as export_model
-from hermes_apprentice.pipeline.housekeeping import clean
-from hermes_apprentice.pipeline.importing import import_specialist
 
 app = typer.Typer(help="The specialists, their verdicts and their stages.", no_args_is_help=False)
 
@@ -89,6 +83,8 @@ def export_merged(
     ),
 ) -> None:
     """Write a generator and its base as one 16-bit model, for other servers."""
+    from hermes_apprentice.pipeline.exports import export as export_model
+
     with opened() as (_, _, pipeline):
         typer.echo(export_model(pipeline.shop, name, target, gguf=gguf))
 
@@ -100,6 +96,8 @@ def merge(
     yes: bool = typer.Option(False, "--yes", help="Decide at once that they are merged."),
 ) -> None:
     """Propose to make one specialist of two; both go on until it is live."""
+    from hermes_apprentice.approvals.changes import merge_question
+
     with opened() as (_, _, pipeline):
         proposed = pipeline.propose_merge(first, second)
         typer.echo(merge_question(proposed))
@@ -115,6 +113,8 @@ def gc(
     as_json: bool = Json,
 ) -> None:
     """List, and with --apply remove, old versions and training runs."""
+    from hermes_apprentice.pipeline.housekeeping import clean
+
     with opened() as (_, _, pipeline):
         found = clean(pipeline.shop, keep=keep, young_days=days, apply=apply)
     if as_json:
@@ -130,6 +130,8 @@ def gc(
 @app.command()
 def advance(name: str, yes: bool = typer.Option(False, "--yes", help="Do not ask.")) -> None:
     """Take a specialist's next step now, without waiting for evidence."""
+    from hermes_apprentice.pipeline import stages
+
     if not yes:
         typer.confirm(f"Give '{name}' more traffic before it has shown enough?", abort=True)
     with opened() as (_, _, pipeline):
@@ -139,6 +141,8 @@ def advance(name: str, yes: bool = typer.Option(False, "--yes", help="Do not ask
 @app.command()
 def hold(name: str) -> None:
     """Keep a specialist at its present share until it is resumed."""
+    from hermes_apprentice.pipeline import stages
+
     with opened() as (_, _, pipeline):
         typer.echo(stages.hold(pipeline, name))
 
@@ -146,6 +150,8 @@ def hold(name: str) -> None:
 @app.command()
 def resume(name: str) -> None:
     """Let a held specialist take steps again, or put one that was taken out into shadow."""
+    from hermes_apprentice.pipeline import stages
+
     with opened() as (_, _, pipeline):
         typer.echo(stages.resume(pipeline, name, "cli asked for it"))
 
@@ -153,6 +159,8 @@ def resume(name: str) -> None:
 @app.command("export")
 def export(name: str, file: Path) -> None:
     """Write a specialist into one signed file for another machine."""
+    from hermes_apprentice.pipeline.exporting import export_specialist
+
     with opened(show_progress=True) as (settings, _, pipeline):
         done = export_specialist(pipeline.shop, name, file)
         trusted = settings.keys_dir / "trusted" / f"{done.signer}.pem"
@@ -170,6 +178,8 @@ def import_(
     name: str = typer.Option("", "--as", help="What to call it here."),
 ) -> None:
     """Take in a specialist that another machine exported; it starts in shadow."""
+    from hermes_apprentice.pipeline.importing import import_specialist
+
     with opened(show_progress=True) as (_, _, pipeline):
         done = import_specialist(pipeline.shop, file, name or None)
     if done.again:

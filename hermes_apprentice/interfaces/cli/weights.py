@@ -7,11 +7,8 @@ from pathlib import Path
 import typer
 
 from hermes_apprentice.embedding.catalogue import CATALOGUE
-from hermes_apprentice.embedding.onnx_embedder import open_embedder
-from hermes_apprentice.embedding.store import ModelStore
 from hermes_apprentice.interfaces.cli.console import Json, print_json, print_table
 from hermes_apprentice.settings import load_settings
-from hermes_apprentice.trainer.bases import find_base, load_bases
 
 app = typer.Typer(
     help="The embedder's weights: fetched once, checked by sha256.", no_args_is_help=True
@@ -21,6 +18,8 @@ app = typer.Typer(
 @app.command("list")
 def list_(as_json: bool = Json) -> None:
     """List the models that are known, and whether they are here."""
+    from hermes_apprentice.embedding.store import ModelStore
+
     store = ModelStore(load_settings().models_dir)
     present = {row.name: row for row in store.list()}
     if as_json:
@@ -51,6 +50,9 @@ def pull(
     force: bool = typer.Option(False, "--force", help="Fetch it again."),
 ) -> None:
     """Fetch a model, or take it from a file, and make it ready to run."""
+    from hermes_apprentice.embedding.onnx_embedder import open_embedder
+    from hermes_apprentice.embedding.store import ModelStore
+
     store = ModelStore(load_settings().models_dir)
     found = store.pull(name, origin=source, force=force, progress=lambda text: typer.echo(text))
     open_embedder(store, name, pull=False).load()
@@ -64,6 +66,8 @@ def pull(
 @app.command()
 def bases(as_json: bool = Json) -> None:
     """List the base models that generators can be trained on."""
+    from hermes_apprentice.trainer.bases import find_base, load_bases
+
     settings = load_settings()
     known = load_bases(settings.bases_path)
     if settings.trainer.base_model not in known:
@@ -95,5 +99,7 @@ def bases(as_json: bool = Json) -> None:
 @app.command()
 def verify(name: str = typer.Argument("all-MiniLM-L6-v2")) -> None:
     """Check a model's files against their sha256."""
+    from hermes_apprentice.embedding.store import ModelStore
+
     found = ModelStore(load_settings().models_dir).verify(name)
     typer.echo(f"{name}: {found.digest}")

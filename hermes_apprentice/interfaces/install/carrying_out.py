@@ -23,7 +23,6 @@ from hermes_apprentice.interfaces.install.scheduler import create_job, edit_job,
 from hermes_apprentice.interfaces.install.service import start_service, stop_service
 from hermes_apprentice.interfaces.install.survey import read_file
 from hermes_apprentice.interfaces.install.tab import prune
-from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.files import write_atomically
@@ -153,6 +152,8 @@ def _write(change: FileChange, say: Say) -> None:
 def _do(step: Step, settings: Settings, say: Say, key: SecretStr | None = None) -> None:
     say(f"{step.value} ...")
     if step is Step.KEYS:
+        from hermes_apprentice.registry.signing import load_or_create_keys  # brings cryptography
+
         load_or_create_keys(settings.keys_dir)
     elif step is Step.TENANT and key is not None:
         with Database(settings.database_path) as database:

@@ -23,7 +23,7 @@ from hermes_apprentice.embedding.catalogue import (
     ModelFile,
     WheelSource,
 )
-from hermes_apprentice.embedding.graph import EncoderConfig
+from hermes_apprentice.embedding.encoder_config import EncoderConfig
 from hermes_apprentice.embedding.store import ModelStore, sha256_of
 
 Array = NDArray[np.float32]

@@ -11,7 +11,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from hermes_apprentice.embedding.graph import EncoderConfig, Head, write_encoder
+from hermes_apprentice.embedding.encoder_config import EncoderConfig
+from hermes_apprentice.embedding.graph import Head, write_encoder
 from hermes_apprentice.errors import ModelStoreError
 
 IDS = np.array([[2, 5, 6, 7, 8, 3], [2, 9, 10, 3, 0, 0], [2, 3, 0, 0, 0, 0]])

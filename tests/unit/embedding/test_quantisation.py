@@ -13,7 +13,8 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from hermes_apprentice.embedding.graph import EncoderConfig, Head, write_encoder
+from hermes_apprentice.embedding.encoder_config import EncoderConfig
+from hermes_apprentice.embedding.graph import Head, write_encoder
 from hermes_apprentice.embedding.quantisation import quantize
 from hermes_apprentice.errors import ModelStoreError
 

@@ -203,7 +203,7 @@ def test_a_pull_that_is_killed_leaves_nothing_and_blocks_nobody(tmp_path: Path, 
     code = (
         "from pathlib import Path\n"
         "from hermes_apprentice.embedding.catalogue import *\n"
-        "from hermes_apprentice.embedding.graph import EncoderConfig\n"
+        "from hermes_apprentice.embedding.encoder_config import EncoderConfig\n"
         "from hermes_apprentice.embedding.store import ModelStore\n"
         "form = EncoderConfig(layers=1, heads=1, pooling='mean', state_layers=(1,))\n"
         "file = ModelFile(name=WEIGHTS, sha256=None, size=None)\n"
