@@ -120,7 +120,9 @@ def _in_sequence(group: Sequence[ListField], values: Mapping[str, Sequence[Place
 
 
 def element_places(rows: Sequence[Row], words: int) -> list[ElementPlace]:
-    """Return where the elements of a text of so many words are."""
+    """Return where the elements of a text of so many words are; there may be none."""
+    if not rows:
+        return []
     cores = [(row.first, row.last) for row in rows]
     befores = [0, *(last for _, last in cores[:-1])]
     afters = [*(first for first, _ in cores[1:]), words]

@@ -2,7 +2,7 @@
 
 A rule scans a text and yields matches with a score. A match below
 `THRESHOLD` counts only if one of the rule's context words stands near it.
-Knows nothing about Presidio, which judges that nearness, nor about placeholders.
+Knows nothing about how that nearness is judged, nor about placeholders.
 """
 
 from __future__ import annotations

@@ -36,6 +36,10 @@ def test_spans_beyond_the_last_anchor_or_before_the_first_find_one() -> None:
     assert rows_of(group, {"i[].qty": [Placed(9, 5)]}) == []
 
 
+def test_a_text_without_elements_has_no_places() -> None:
+    assert element_places([], 7) == []
+
+
 def test_the_words_of_an_element_are_told_by_their_side() -> None:
     words = split_words("need red paint boxed, oak planks")
     rows = rows_of([field("i[]")], {"i[]": [Placed("paint", 2, 3), Placed("oak planks", 5, 7)]})
