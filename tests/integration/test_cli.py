@@ -233,7 +233,7 @@ def test_an_interrupted_command_says_so_and_exits_with_130(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hermes_apprentice.interfaces.cli.console.open_pipeline", interrupted)
+    monkeypatch.setattr("hermes_apprentice.pipeline.open_pipeline", interrupted)
     code, _, err = apprentice("candidates")
     assert (code, err) == (130, "Stopped.\n")
 
