@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -43,10 +44,9 @@ from router_overhead import (
 PATIENCE = 60.0
 
 
-def run_place(ready: Connection, upstream: str, home: str) -> None:
+def run_place(upstream: str, home: str) -> None:
     """Fill the home, in a process of its own, since training needs memory."""
     _placed.place(settings_for(upstream, home), redact=True, extractor=True)
-    ready.send("done")
 
 
 def run_sidecar(ready: Connection, upstream: str, home: str, port: int) -> None:
@@ -146,8 +146,13 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as home, child(run_upstream) as (port, _):
         upstream = f"http://127.0.0.1:{port}"
-        with child(run_place, upstream, home):
-            pass
+        placing = multiprocessing.get_context("spawn").Process(
+            target=run_place, args=(upstream, home)
+        )
+        placing.start()
+        placing.join()
+        if placing.exitcode:
+            raise SystemExit("the registry could not be filled")
         body = first_call(_placed.KNOWN)
         starts = [one_start(upstream, home, body) for _ in range(arguments.starts)]
         figures: dict[str, Any] = {
