@@ -3,8 +3,9 @@
 Weights are laid out, as they are computed with, in a file of their own that has no name. So what
 was verified before stays what is computed with, whatever happens to the files that it came from
 (a mapping of those would change with them). Its pages count as cached file: what is not used is
-given up when memory is short, and read again when it is needed. Only whoever may read and write
-this process' memory could change it. Knows nothing about what the arrays are for.
+given up when memory is short, and read again when it is needed (unless temporary files lie in
+memory themselves). Only whoever may write this process' memory could change it. Knows nothing about
+what the arrays are for.
 """
 
 from __future__ import annotations
