@@ -79,9 +79,9 @@ Qwen2ForCausalLM(config).save_pretrained(wanted["folder"], max_shard_size="2GB")
 TRAINER = """
 import json, sys
 import torch
-from hermes_apprentice.trainer.lora import Run
+from hermes_apprentice.trainer.lora import Run, set_up
 task = json.load(sys.stdin)
-torch.set_num_threads(task["threads"])
+set_up(task)
 run = Run(task)
 run.train()
 run.write_adapter()

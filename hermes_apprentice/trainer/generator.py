@@ -25,6 +25,7 @@ from hermes_apprentice.errors import ApprenticeError, MissingExtraError, Trainin
 from hermes_apprentice.inference.generator import ADAPTER_DIR, GeneratorCard, write_card
 from hermes_apprentice.settings import child_environment
 from hermes_apprentice.trainer.bases import Base, find_base, load_bases
+from hermes_apprentice.trainer.canary import CANARY_FILE
 from hermes_apprentice.trainer.checkpoint import CHECKPOINT_DIR
 from hermes_apprentice.trainer.hardware import Environment, Gpu, find_gpus, probe
 from hermes_apprentice.trainer.lora import REPORT_FILE
@@ -153,8 +154,10 @@ def train_generator(job: TrainingJob, examples: Sequence[Example], progress: Pro
         "seed": job.seed,
         "threads": _THREADS,
     }
-    (work / "task.json").write_text(json.dumps(task), encoding="utf-8")
-    report = _run(job.train_python, work, setup.gpu, progress)
+    report = _run(job.train_python, "lora", work / REPORT_FILE, task, setup.gpu, progress)
+    asked = {name: report[name] for name in ("learned", "max_new_tokens")}
+    asked |= {"chat_template_text": report["chat_template"]}
+    canary = _run(job.train_python, "canary", work / CANARY_FILE, task | asked, setup.gpu, progress)
     card = GeneratorCard(
         base_model=setup.base.name,
         base_digest=report["base_digest"],
@@ -162,8 +165,8 @@ def train_generator(job: TrainingJob, examples: Sequence[Example], progress: Pro
         prompt=order.prompt,
         chat_template=report["chat_template"],
         max_new_tokens=report["max_new_tokens"],
-        canary_request=report["canary_request"],
-        canary_answer=report["canary_answer"],
+        canary_request=canary["request"],
+        canary_answer=canary["answer"],
     )
     return Trained(
         model=TrainedGenerator(card=card, work=work),
@@ -202,14 +205,30 @@ def _told(setup: Setup, report: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _run(python: str, work: Path, gpu: Gpu | None, progress: Progress) -> dict[str, Any]:
-    """Train in the training environment and return its report.
+def _run(
+    python: str,
+    module: str,
+    leaves: Path,
+    task: dict[str, Any],
+    gpu: Gpu | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Do a task in the training environment and return what it leaves.
+
+    Args:
+        python: Its interpreter.
+        module: The program, a module beside this one.
+        leaves: The file that it writes.
+        task: What it is to do.
+        gpu: The GPU that it may use; ``None`` for none.
+        progress: Told how far it is.
 
     Raises:
         ApprenticeError: It failed; the message is the child's.
     """
-    command = [python, "-m", "hermes_apprentice.trainer.lora", str(work / "task.json")]
-    command.append(str(os.getpid()))
+    told = leaves.with_name(f"{module}-task.json")
+    told.write_text(json.dumps(task), encoding="utf-8")
+    command = [python, "-m", f"hermes_apprentice.trainer.{module}", str(told), str(os.getpid())]
     environment = child_environment(
         OMP_NUM_THREADS=str(_THREADS),
         # Threads that wait must not spin: on a busy machine that takes the work's own cores.
@@ -217,6 +236,7 @@ def _run(python: str, work: Path, gpu: Gpu | None, progress: Progress) -> dict[s
         GOMP_SPINCOUNT="0",
         TOKENIZERS_PARALLELISM="false",
         HF_HUB_DISABLE_TELEMETRY="1",
+        UNSLOTH_DISABLE_STATISTICS="1",
         **({} if gpu else {"CUDA_VISIBLE_DEVICES": ""}),
     )
     problem: ApprenticeError | None = None
@@ -244,7 +264,7 @@ def _run(python: str, work: Path, gpu: Gpu | None, progress: Progress) -> dict[s
             else f"ended with status {status}; see its log"
         )
         raise TrainingError(f"the training of the adapter {how}")
-    return dict(json.loads((work / REPORT_FILE).read_bytes()))
+    return dict(json.loads(leaves.read_bytes()))
 
 
 def _translated(said: dict[str, Any]) -> ApprenticeError:

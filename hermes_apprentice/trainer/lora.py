@@ -8,7 +8,6 @@ every look at the validation split, and taken up from there. Knows nothing about
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
@@ -22,14 +21,14 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from hermes_apprentice.domain.prompt import PromptTemplate
-from hermes_apprentice.errors import ApprenticeError, TrainingError
+from hermes_apprentice.errors import TrainingError
 from hermes_apprentice.inference import language_model as lm
 from hermes_apprentice.inference.generator import ADAPTER_DIR
 from hermes_apprentice.storage.files import new_folder, write_atomically
-from hermes_apprentice.storage.parentage import die_with_parent
 from hermes_apprentice.trainer.answer_loss import encode, summed_loss
-from hermes_apprentice.trainer.canary import find_canary
+from hermes_apprentice.trainer.canary import TRIED
 from hermes_apprentice.trainer.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from hermes_apprentice.trainer.grandchild import is_full, report_progress, told
 from hermes_apprentice.trainer.recipes import Recipe
 from hermes_apprentice.trainer.steps import Batches, Schedule, Watch
 
@@ -53,10 +52,9 @@ class Run:
         self._recipe = Recipe.model_validate(task["recipe"])
         self._folder = Path(task["output"])
         self._template = _PROMPT.validate_python(task["prompt"])
-        _report(0.0, "reading the base model")
+        report_progress(0.0, "reading the base model")
         weights = lm.find_weights(task["base"], fetch=True)
         self.digest = lm.base_digest(weights)
-        self._weights = weights
         self._device = lm.best_device() if task["device"] == "cuda" else "cpu"
         if self._device != task["device"]:
             raise TrainingError(
@@ -91,7 +89,7 @@ class Run:
         self.backend, self._model = self._open(weights)
         self._trained = [one for one in self._model.parameters() if one.requires_grad]
         self._identity = _identity(task, self.digest, self.backend)
-        self._batches = Batches(self._recipe.batch, _is_full)
+        self._batches = Batches(self._recipe.batch, is_full)
 
     def _open(self, weights: Path) -> tuple[str, Any]:
         import torch
@@ -108,16 +106,21 @@ class Run:
         if cuda and self._task["unsloth"] and targets != ["all-linear"]:
             from unsloth import FastLanguageModel
 
+            checkpointing = "unsloth" if recipe.gradient_checkpointing else False
             model, _ = FastLanguageModel.from_pretrained(
                 str(weights),
                 max_seq_length=recipe.max_length,
                 load_in_4bit=recipe.four_bit,
                 dtype=lm.precision(self._device),
+                use_gradient_checkpointing=checkpointing,
+                # The very weights that the digest is of, and our own tokenizer's tokens.
+                use_exact_model_name=True,
+                fix_tokenizer=False,
             )
             model = FastLanguageModel.get_peft_model(
                 model,
                 target_modules=targets,
-                use_gradient_checkpointing="unsloth" if recipe.gradient_checkpointing else False,
+                use_gradient_checkpointing=checkpointing,
                 random_state=int(self._task["seed"]),
                 **shape,
             )
@@ -175,7 +178,9 @@ class Run:
             loss = self._step(schedule, step, optimizer, scaler)
             self.steps = step + 1
             tokens += sum(len(self.learned[row][1].tokens) for row in schedule.rows(step))
-            _report(self.steps / schedule.total, f"step {self.steps} of at most {schedule.total}")
+            report_progress(
+                self.steps / schedule.total, f"step {self.steps} of at most {schedule.total}"
+            )
             if schedule.looks(step):
                 seen = self._validation_loss() if self._watched else loss
                 self.losses.append((self.steps, seen))
@@ -231,7 +236,8 @@ class Run:
             batch = [self._watched[row] for row in part]
             return float(summed_loss(self._model, batch, self._pad, self._device))
 
-        with torch.inference_mode():
+        # Not inference_mode: what libraries cache in it cannot be trained with afterwards.
+        with torch.no_grad():
             total = self._batches.run(range(len(self._watched)), compute, lambda: None)
         loss = total / sum(one.counted for one in self._watched)
         if not math.isfinite(loss):
@@ -264,7 +270,7 @@ class Run:
         self.steps = self.resumed_at = found.steps
         self.losses = found.losses
         self._batches.size = found.batch
-        _report(0.0, f"going on after step {self.steps}")
+        report_progress(0.0, f"going on after step {self.steps}")
         return Watch(self._recipe.patience, found.best_loss, found.worse), found.best
 
     def write_adapter(self) -> None:
@@ -276,29 +282,16 @@ class Run:
             (folder / "README.md").unlink(missing_ok=True)
 
     def save(self) -> dict[str, Any]:
-        """Write the adapter, and return what the parent has to know.
-
-        Raises:
-            TrainingError: The adapter answers every request as the bare base does.
-        """
-        _report(1.0, "writing the adapter")
+        """Write the adapter, and return what the parent has to know."""
+        report_progress(1.0, "writing the adapter")
         self.write_adapter()
-        canary = find_canary(
-            self._as_served(),
-            self.tokenizer,
-            self._template,
-            [row["request"] for row, _ in self.learned],
-            self.max_new_tokens,
-            self._device,
-        )
         return {
             "backend": self.backend,
             "device": self._device,
             "base_digest": self.digest,
             "chat_template": self.tokenizer.chat_template,
             "max_new_tokens": self.max_new_tokens,
-            "canary_request": canary.request,
-            "canary_answer": canary.answer,
+            "learned": [row["request"] for row, _ in self.learned[:TRIED]],
             "steps": self.steps,
             "planned": self.schedule.total,
             "resumed_at": self.resumed_at,
@@ -307,28 +300,6 @@ class Run:
             "left_out": self.left_out,
             "tokens_per_second": self.tokens_per_second,
         }
-
-    def _as_served(self) -> Any:
-        """Return the adapter on a base without 4 bit and patches, as it is served.
-
-        Raises:
-            TrainingError: The memory is not enough for that.
-        """
-        import torch
-        from peft import PeftModel
-
-        del self._model
-        self._trained = []
-        if self._device != "cpu":
-            torch.cuda.empty_cache()
-        try:
-            base = lm.open_base(self._weights, device=self._device)
-        except (RuntimeError, MemoryError) as exc:
-            if not _is_full(exc):
-                raise
-            said = "the memory is enough to train this base, but not to answer with it"
-            raise TrainingError(f"{said}; choose a smaller one") from exc
-        return PeftModel.from_pretrained(base, str(self._folder / ADAPTER_DIR)).eval()
 
 
 def _check_end(tokenizer: Any, family: str) -> None:
@@ -345,38 +316,13 @@ def _identity(task: dict[str, Any], base: str, backend: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _is_full(error: BaseException) -> bool:
-    import torch
-
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    said = str(error).lower()
-    return "out of memory" in said or "can't allocate memory" in said
-
-
-def _report(share: float, doing: str) -> None:
-    print(json.dumps({"progress": round(share, 4), "doing": doing}), flush=True)
-
-
 def main(arguments: list[str]) -> int:
     """Do the task named on the command line; an error is the last line of standard output."""
-    try:
-        die_with_parent(int(arguments[1]))
-        task = json.loads(Path(arguments[0]).read_bytes())
-        work(task)
-    except ApprenticeError as error:
-        print(json.dumps({"error": str(error), "kind": type(error).__name__}), flush=True)
-        return 1
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        said = "the disk is full; make room and try again" if full else str(error)
-        print(json.dumps({"error": said, "kind": "TrainingError"}), flush=True)
-        return 1
-    return 0
+    return told(arguments, work)
 
 
-def work(task: dict[str, Any]) -> None:
-    """Train, and leave the adapter and a report in the task's output folder."""
+def set_up(task: dict[str, Any]) -> None:
+    """Set what must be set before a run is opened: threads, GPU, and Unsloth's changes."""
     import torch
 
     torch.set_num_threads(int(task["threads"]))
@@ -384,6 +330,13 @@ def work(task: dict[str, Any]) -> None:
         torch.cuda.set_device(int(task["gpu"]))
         if task["unsloth"]:
             import unsloth  # noqa: F401  # it changes transformers, so it must come first
+
+
+def work(task: dict[str, Any]) -> None:
+    """Train, and leave the adapter and a report in the task's output folder."""
+    import torch
+
+    set_up(task)
     started = time.monotonic()
     run = Run(task)
     run.check_disk()
