@@ -4,12 +4,13 @@ VENV := .venv
 TRAIN_VENV := .venv-train
 MCP_VENV := .venv-mcp2
 VLLM_VENV := .venv-vllm
+GGUF_VENV := .venv-gguf
 BIN := $(VENV)/bin
 # Processes that run tests: many of these wait for others, so one more than there are cores.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: env demo test test-mcp test-vllm check unit bench docs clean
+.PHONY: env demo test test-mcp test-vllm test-gguf check unit bench docs clean
 
 # Everything that tests and benchmarks need: .venv, and .venv-train (torch) for the fine-tuned encoder and generators.
 env: $(VENV)/.stamp $(TRAIN_VENV)/.stamp
@@ -72,6 +73,22 @@ $(VLLM_VENV)/.stamp:
 	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+# GGUF export with llama.cpp's own converter, and the file served by llama.cpp; builds it (10 minutes).
+test-gguf: $(VENV)/.stamp $(GGUF_VENV)/.stamp
+	$(BIN)/python -m pytest -q tests/gguf
+
+# The package of the Python bindings carries llama.cpp's sources, its converter among them.
+$(GGUF_VENV)/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(GGUF_VENV)
+	$(GGUF_VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt torch
+	$(GGUF_VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt -e '.[train,generate,gguf]'
+	$(GGUF_VENV)/bin/pip download $(PIP_FLAGS) --no-deps --no-binary llama-cpp-python \
+		-d $(GGUF_VENV)/sources llama-cpp-python==0.3.36
+	tar -xzf $(GGUF_VENV)/sources/llama_cpp_python-0.3.36.tar.gz -C $(GGUF_VENV)/sources --strip-components=1
+	CMAKE_ARGS='-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF' $(GGUF_VENV)/bin/pip install $(PIP_FLAGS) \
+		"llama-cpp-python[server] @ file://$(abspath $(GGUF_VENV))/sources/llama_cpp_python-0.3.36.tar.gz"
+	touch $@
+
 # Each benchmark prints one JSON object as its last line; DATA is a folder with public data.
 bench: env
 	for b in benchmarks/[a-z]*.py; do $(BIN)/python $$b $(if $(DATA),--data $(DATA)) --json || exit 1; done
@@ -81,4 +98,4 @@ docs: $(VENV)/.stamp
 	$(BIN)/python -m cogapp -r docs/cli.md docs/settings.md docs/mcp.md
 
 clean:
-	rm -rf $(VENV) $(TRAIN_VENV) $(MCP_VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRAIN_VENV) $(MCP_VENV) $(VLLM_VENV) $(GGUF_VENV) build dist .pytest_cache .mypy_cache .ruff_cache

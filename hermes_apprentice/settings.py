@@ -106,7 +106,8 @@ class GeneratorSettings(_Section):
     """Longest wait for a batch of answers when the gate asks, and for the base to be loaded."""
 
     gguf_converter: str = ""
-    """Path of llama.cpp's ``convert_hf_to_gguf.py``; empty looks for it on PATH."""
+    """Folder of llama.cpp's sources, or path of its ``convert_hf_to_gguf.py``; empty looks for that
+    on PATH."""
 
 
 class GateSettings(_Section):

@@ -115,6 +115,8 @@ class ModelServer:
             "temperature": 0,
             "max_tokens": max_tokens,
             "logprobs": True,
+            # Without a number of alternatives llama.cpp's server in Python gives none.
+            "top_logprobs": 1,
             "stream": False,
         }
         if chat_template:
