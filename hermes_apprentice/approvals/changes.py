@@ -14,6 +14,7 @@ from hermes_apprentice.approvals.messages import (
 )
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
 from hermes_apprentice.domain.merge import Merge, Parent
+from hermes_apprentice.domain.shape import Kind
 
 _DAY = 86_400.0
 
@@ -112,11 +113,12 @@ def retraining_question(handle: str, slug: str, version: int, why: str, newer: i
     )
 
 
-def retraining_queued(handle: str, slug: str, who: str) -> str:
+def retraining_queued(handle: str, slug: str, who: str, chosen: Kind | None = None) -> str:
     """Return the confirmation of a yes."""
+    how = f" as {chosen.with_article}" if chosen else ""
     return limited(
-        f"{handle} is accepted by {who}: '{slug}' is trained again at the next tick. Until the "
-        "new version is registered nothing changes."
+        f"{handle} is accepted by {who}: '{slug}' is trained again{how} at the next tick. Until "
+        "the new version is registered nothing changes."
     )
 
 

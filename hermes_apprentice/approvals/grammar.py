@@ -6,9 +6,11 @@ import re
 
 from hermes_apprentice.domain.approval import Action, Reply
 from hermes_apprentice.domain.money import MICRO
+from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.errors import ReplyError
 
 _TRAINING = r"(?P<subject>(?:gc|rt)-[0-9a-f]{4,12})"
+_AS = r"(?:\s+(?:as(?:\s+an?)?|-{1,2}kind)[\s=]+(?P<kind>" + "|".join(Kind) + r"))?"
 _ANY = r"(?P<subject>(?:gc|rt|mp)-[0-9a-f]{4,12})"
 _MERGE = r"(?P<subject>mp-[0-9a-f]{4,12})"
 _NAME = r"(?P<subject>[a-z0-9][a-z0-9-]{0,63})"
@@ -18,7 +20,7 @@ _HANDLE = re.compile(r"\b(?:gc|rt|mp)-[0-9a-f]{4,12}\b", re.IGNORECASE)
 _GRAMMAR: tuple[tuple[Action, re.Pattern[str]], ...] = tuple(
     (action, re.compile(pattern, re.IGNORECASE))
     for action, pattern in (
-        (Action.TRAIN, rf"train(?:\s+{_TRAINING})?"),
+        (Action.TRAIN, rf"train(?:\s+{_TRAINING})?{_AS}"),
         (Action.SKIP, rf"skip(?:\s+{_TRAINING})?"),
         (Action.DETAILS, rf"details(?:\s+{_ANY})?"),
         (Action.MERGE, rf"merge(?:\s+{_MERGE})?"),
@@ -40,6 +42,10 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     (r"(?:train|skip)\s+mp-.*", "A handle with mp- is about a merge: answer merge or reject."),
     (r"(?:merge|reject)\s+(?:gc|rt)-.*", "That handle is about a training: answer train or skip."),
     (
+        r"train\b.*\s(?:as|-{1,2}kind)\b.*",
+        f"A specialist is trained as one of: {', '.join(Kind)}.",
+    ),
+    (
         r"(?:train|skip|details|merge|reject)\s+\S+",
         "That is no handle; it begins with gc-, rt- or mp- and stands in the question.",
     ),
@@ -55,8 +61,8 @@ _ADVICE: tuple[tuple[str, str], ...] = (
 """Replies that come close, and what is wrong with them; the first that fits is said."""
 
 HELP = (
-    "I understand: train gc-7f3a, skip gc-7f3a, details gc-7f3a (or rt-5c1e0a), rollback NAME, "
-    "demote NAME, merge mp-1a2b, reject mp-1a2b, budget increase 10."
+    "I understand: train gc-7f3a, skip gc-7f3a, details gc-7f3a (or rt-5c1e0a), train gc-7f3a as "
+    "generator, rollback NAME, demote NAME, merge mp-1a2b, reject mp-1a2b, budget increase 10."
 )
 
 
@@ -80,6 +86,7 @@ def parse_reply(text: str) -> Reply:
             action=action,
             subject=(groups.get("subject") or "").lower(),
             amount=_micro(amount) if amount else 0,
+            kind=Kind(groups["kind"].lower()) if groups.get("kind") else None,
         )
     raise ReplyError(f"{_advice(cleaned)} {HELP}")
 

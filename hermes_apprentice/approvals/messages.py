@@ -62,9 +62,12 @@ def details(candidate: Candidate) -> str:
     return limited("\n".join(lines))
 
 
-def training_queued(candidate_id: str, slug: str, who: str) -> str:
+def training_queued(candidate_id: str, slug: str, who: str, chosen: Kind | None = None) -> str:
     """Return the confirmation of a yes."""
-    return limited(f"{candidate_id} is accepted by {who}: '{slug}' is trained at the next tick.")
+    how = f" as {chosen.with_article}" if chosen else ""
+    return limited(
+        f"{candidate_id} is accepted by {who}: '{slug}' is trained{how} at the next tick."
+    )
 
 
 def skipped(candidate_id: str, who: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hermes_apprentice.domain.shape import Kind
+
 
 class Action(StrEnum):
     """What a reply can ask for."""
@@ -98,6 +100,9 @@ class Reply:
 
     amount: int = 0
     """Micro-dollars, for a budget."""
+
+    kind: Kind | None = None
+    """What to train it as; ``None`` leaves that to the shape of the answers."""
 
     nonce: str = ""
     """The question that a pressed button belongs to."""

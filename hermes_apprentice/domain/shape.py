@@ -162,3 +162,12 @@ def kind_for(shape: Shape) -> Kind:
     ):
         return Kind.EXTRACTOR
     return Kind.GENERATOR
+
+
+def misfit(kind: Kind, shape: Shape) -> str:
+    """Return why answers of this shape can never come from this kind; empty where they may."""
+    if kind is Kind.EXTRACTOR and shape.kind is not ShapeKind.JSON:
+        return "an extractor writes JSON, and these answers are none"
+    if kind is Kind.CLASSIFIER and shape.kind is ShapeKind.TEXT:
+        return "a classifier chooses among a few answers, and these are free text"
+    return ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import unicodedata
+from typing import Literal
 
 from pydantic import Field
 
@@ -42,6 +43,9 @@ class Candidate(Arguments):
         pattern=r"^gc-[0-9a-f]{4,12}$", description="Such as gc-7f3a, from list_candidates."
     )
     reason: str = Field(default="", max_length=1_000, description="Shown to the operator.")
+    kind: Literal["", "classifier", "extractor", "generator"] = Field(
+        default="", description="Only if the user named one; otherwise the answers decide."
+    )
 
 
 class Served(Arguments):
@@ -60,6 +64,7 @@ class Two(Arguments):
 
 def dispatch_training(asked: Candidate, report: Report) -> Result:
     """Ask the operator to train a candidate, or train it where that is allowed."""
+    what = f"train {asked.candidate}" + (f" as {asked.kind}" if asked.kind else "")
     with opened() as place:
         with place.database.transaction() as connection:
             nonce = _undecided(connection, asked.candidate, place.now)
@@ -67,12 +72,13 @@ def dispatch_training(asked: Candidate, report: Report) -> Result:
             return _ask(
                 place,
                 topic=asked.candidate,
-                occasion=f"train:{asked.candidate}:{nonce}",
-                what=f"train {asked.candidate}",
+                occasion=f"train:{asked.candidate}:{nonce}"
+                + (f":{asked.kind}" if asked.kind else ""),
+                what=what,
                 reason=asked.reason,
             )
         report("starting", 0.0)
-        return _act_and_train(place, f"train {asked.candidate}")
+        return _act_and_train(place, what)
 
 
 def propose_merge(asked: Two, report: Report) -> Result:

@@ -13,7 +13,7 @@ from hermes_apprentice.domain.approval import ACCEPTING, Action, Proposal, Reply
 from hermes_apprentice.domain.merge import Merge
 from hermes_apprentice.domain.pattern import CandidateState
 from hermes_apprentice.errors import ReplyError
-from hermes_apprentice.pipeline import merging, retraining
+from hermes_apprentice.pipeline import kinds, merging, retraining
 from hermes_apprentice.pipeline.steps import new_run_id, new_specialist
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.storage.approvals import add_message, find_proposal
@@ -37,7 +37,7 @@ def decide(shop: Workshop, reply: Reply, who: str) -> str:
         desk.decide(connection, proposal, accepted, who, now)
         begins = proposal.proposal_id.partition("-")[0]
         carry_out = {"gc": _candidate, "rt": _retraining, "mp": _merge}[begins]
-        text = carry_out(connection, proposal, accepted, who, now)
+        text = carry_out(connection, proposal, reply, who, now)
         if accepted:
             key = f"accepted:{proposal.nonce}"
             add_message(connection, proposal.proposal_id, key, text, now)
@@ -67,33 +67,37 @@ def _details(connection: sqlite3.Connection, reply: Reply) -> str:
 
 
 def _candidate(
-    connection: sqlite3.Connection, proposal: Proposal, accepted: bool, who: str, now: float
+    connection: sqlite3.Connection, proposal: Proposal, reply: Reply, who: str, now: float
 ) -> str:
     store = PatternStore(connection)
     candidate = store.candidate(proposal.proposal_id)
+    accepted = reply.action in ACCEPTING
     state = CandidateState.APPROVED if accepted else CandidateState.SKIPPED
     store.set_candidate_state(candidate.candidate_id, state)
     if not accepted:
         return messages.skipped(candidate.candidate_id, who)
-    save_specialist(connection, new_specialist(candidate, now))
-    return messages.training_queued(candidate.candidate_id, candidate.pattern.slug, who)
+    pattern = candidate.pattern
+    kinds.choose(connection, pattern.pattern_id, reply.kind)
+    kind = kinds.kind_of(connection, pattern.pattern_id, pattern.kind)
+    save_specialist(connection, new_specialist(candidate, kind, now))
+    return messages.training_queued(candidate.candidate_id, pattern.slug, who, reply.kind)
 
 
 def _retraining(
-    connection: sqlite3.Connection, proposal: Proposal, accepted: bool, who: str, now: float
+    connection: sqlite3.Connection, proposal: Proposal, reply: Reply, who: str, now: float
 ) -> str:
-    if not accepted:
+    if reply.action not in ACCEPTING:
         return messages.skipped(proposal.proposal_id, who)
     return retraining.accept(
-        connection, proposal.proposal_id, proposal.subject, new_run_id(), who, now
+        connection, proposal.proposal_id, proposal.subject, reply.kind, new_run_id(), who, now
     )
 
 
 def _merge(
-    connection: sqlite3.Connection, proposal: Proposal, accepted: bool, who: str, now: float
+    connection: sqlite3.Connection, proposal: Proposal, reply: Reply, who: str, now: float
 ) -> str:
     merge = _known_merge(connection, proposal.proposal_id)
-    if not accepted:
+    if reply.action not in ACCEPTING:
         return merging.decline(connection, merge, who, now)
     return merging.accept(connection, merge, new_run_id(), who, now)
 

@@ -35,6 +35,7 @@ from hermes_apprentice.errors import (
 )
 from hermes_apprentice.observer.harvest import HarvestReport, harvest
 from hermes_apprentice.observer.profiles import discover_profiles
+from hermes_apprentice.pipeline import kinds
 from hermes_apprentice.pipeline.allowance import raise_ceiling, tell_reached
 from hermes_apprentice.pipeline.deciding import decide, words_of
 from hermes_apprentice.pipeline.failing import report_path, write_failure
@@ -228,7 +229,15 @@ class Pipeline:
             return details
         return replace(details, matching=bound_of(self.shop, slug))
 
-    def reply(self, text: str, who: str = "cli", *, quoted: str = "", nonce: str = "") -> str:
+    def reply(
+        self,
+        text: str,
+        who: str = "cli",
+        *,
+        quoted: str = "",
+        nonce: str = "",
+        kind: Kind | None = None,
+    ) -> str:
         """Carry out an operator's reply and return what to tell them.
 
         Args:
@@ -236,11 +245,16 @@ class Pipeline:
             who: ``cli``, or a platform and its user id, such as ``telegram:4711``.
             quoted: The message that it is a reply to, where the platform tells it.
             nonce: The question that a pressed button belongs to.
+            kind: What to train it as, where the text does not say.
 
         Raises:
             ReplyError: It was not understood, or cannot be carried out.
         """
         reply = replace(parse_reply(text), quoted=quoted, nonce=nonce)
+        if kind is not None:
+            if reply.action is not Action.TRAIN or reply.kind not in (None, kind):
+                raise ReplyError("A kind belongs to train, once: train gc-7f3a as generator.")
+            reply = replace(reply, kind=kind)
         if reply.action not in (Action.BUDGET_INCREASE, Action.DEMOTE, Action.ROLLBACK):
             return decide(self.shop, reply, who)
         if reply.action is Action.BUDGET_INCREASE:
@@ -264,7 +278,8 @@ class Pipeline:
 
         Args:
             retry: Slug of a specialist that failed or waits, to be tried again from its data.
-            kind: What to train it as from now on; as before where there is none.
+            kind: What to train it as from now on; as before where there is none. Kept with the
+                pattern.
 
         Raises:
             ConfigError: A kind, without the name of a specialist.
@@ -340,8 +355,8 @@ class Pipeline:
             if not may_be_trained(connection, specialist):
                 raise ReplyError(f"'{slug}' belongs to a merge that is over; propose it again.")
             reason = f"Tried again as a {kind}." if kind else "Tried again."
-            again = replace(specialist, kind=kind or specialist.kind)
-            begin(connection, again, new_run_id(), reason, now)
+            kinds.choose(connection, specialist.pattern_id, kind)
+            begin(connection, specialist, kind, new_run_id(), reason, now)
 
     def _renew(self) -> int:
         with self.shop.database.transaction() as connection:

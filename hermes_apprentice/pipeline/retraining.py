@@ -12,8 +12,10 @@ from dataclasses import replace
 
 from hermes_apprentice.approvals import changes, desk
 from hermes_apprentice.domain.routing import Rollout
+from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Specialist, Stage, Step
 from hermes_apprentice.errors import DatasetError, RegistryError, ReplyError
+from hermes_apprentice.pipeline import kinds
 from hermes_apprentice.pipeline.past import dataset_of, lessons
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.statistics.intervals import binomial_upper
@@ -76,27 +78,59 @@ def present_question(connection: sqlite3.Connection, handle: str, shown: str) ->
 
 
 def accept(
-    connection: sqlite3.Connection, handle: str, slug: str, run_id: str, who: str, now: float
+    connection: sqlite3.Connection,
+    handle: str,
+    slug: str,
+    kind: Kind | None,
+    run_id: str,
+    who: str,
+    now: float,
 ) -> str:
     """Begin the retraining of a specialist, and return what to tell.
 
+    Args:
+        connection: Inside a transaction.
+        handle: Of the question.
+        slug: The specialist.
+        kind: What to train it as from now on; ``None`` for as before.
+        run_id: Name of the new run.
+        who: Who decided.
+        now: Unix time.
+
     Raises:
-        ReplyError: The question is about a version that is not in service any more.
+        ReplyError: The question is about a version that is not in service any more, or the answers
+            can never come from this kind.
     """
     specialist = find_specialist(connection, slug)
     if specialist is None or not _is_about(specialist, handle):
         raise ReplyError(f"{handle} is out of date: '{slug}' has another version now.")
-    begin(connection, specialist, run_id, f"{who} said train again.", now)
-    return changes.retraining_queued(handle, slug, who)
+    kinds.choose(connection, specialist.pattern_id, kind)
+    begin(connection, specialist, kind, run_id, f"{who} said train again.", now)
+    return changes.retraining_queued(handle, slug, who, kind)
 
 
 def begin(
-    connection: sqlite3.Connection, specialist: Specialist, run_id: str, reason: str, now: float
+    connection: sqlite3.Connection,
+    specialist: Specialist,
+    kind: Kind | None,
+    run_id: str,
+    reason: str,
+    now: float,
 ) -> None:
-    """Put a specialist back to its first step; what is in service stays in service."""
+    """Put a specialist back to its first step; what is in service stays in service.
+
+    It becomes ``kind``, or what the operator had chosen for it, or what it was.
+    """
     save_specialist(
         connection,
-        replace(specialist, step=Step.APPROVED, reason=reason, run_id=run_id, updated_at=now),
+        replace(
+            specialist,
+            kind=kind or kinds.kind_of(connection, specialist.pattern_id, specialist.kind),
+            step=Step.APPROVED,
+            reason=reason,
+            run_id=run_id,
+            updated_at=now,
+        ),
     )
 
 

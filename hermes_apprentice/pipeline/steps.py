@@ -120,7 +120,7 @@ def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:
         return _to(specialist, Step.VALIDATED, verdict.reasons[0])
     if verdict.outcome is Outcome.REJECTED and specialist.kind is not Kind.GENERATOR:
         words = _verdict_in_words(specialist, merge, verdict)
-        return _next_kind(shop, specialist, " ".join(verdict.reasons), words)
+        return next_kind(shop, specialist, " ".join(verdict.reasons), words)
     step = Step.REJECTED if verdict.outcome is Outcome.REJECTED else Step.WAITING
     return Outcomes(
         step,
@@ -139,13 +139,18 @@ def _verdict_in_words(specialist: Specialist, merge: Merge | None, verdict: Verd
     return messages.verdict_message(specialist.slug, verdict)
 
 
-def _next_kind(shop: Workshop, specialist: Specialist, reason: str, words: str) -> Outcomes:
+def next_kind(shop: Workshop, specialist: Specialist, reason: str, words: str) -> Outcomes:
     """Go on with a generator on the same data, or say why none is tried.
 
     The extractor is no next kind of the classifier: each fits its own shape of answers only.
     """
+    with shop.database.transaction() as connection:
+        chosen = PatternStore(connection).chosen_kind(specialist.pattern_id)
     wanted = shop.settings.generator.fallback
-    problem = why_not(shop.settings) if wanted else "generator.fallback is off"
+    if chosen is specialist.kind:
+        problem = f"the operator chose {chosen.with_article}"
+    else:
+        problem = why_not(shop.settings) if wanted else "generator.fallback is off"
     if problem:
         told = f"No generator was tried: {problem.rstrip('.')}."
         step, kind, reason = Step.REJECTED, specialist.kind, f"{reason} {told}"
@@ -235,13 +240,13 @@ def _to(specialist: Specialist, step: Step, reason: str, *, tell: bool = False) 
     return Outcomes(step, reason, specialist.kind, specialist.version, text)
 
 
-def new_specialist(candidate: Candidate, now: float) -> Specialist:
-    """Return the specialist that begins with a yes to a candidate."""
+def new_specialist(candidate: Candidate, kind: Kind, now: float) -> Specialist:
+    """Return the specialist that begins with a yes to a candidate, to be trained as ``kind``."""
     return Specialist(
         slug=candidate.pattern.slug,
         pattern_id=candidate.pattern.pattern_id,
         candidate_id=candidate.candidate_id,
-        kind=candidate.pattern.kind,
+        kind=kind,
         step=Step.APPROVED,
         reason="The operator said train.",
         run_id=new_run_id(),

@@ -309,6 +309,8 @@ CREATE TABLE registry_numbers (
 ) WITHOUT ROWID;
 """
 
+_CHOSEN_KINDS = "ALTER TABLE patterns ADD COLUMN chosen_kind TEXT NOT NULL DEFAULT '';"
+
 MIGRATIONS: tuple[str, ...] = (
     _LEARNING,
     _SERVING,
@@ -321,5 +323,6 @@ MIGRATIONS: tuple[str, ...] = (
     _TIERS,
     _DIGESTS,
     _TRANSFERS,
+    _CHOSEN_KINDS,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

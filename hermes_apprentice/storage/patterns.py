@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from hermes_apprentice.domain.pattern import Candidate, CandidateState, Pattern
+from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.errors import ReplyError, StorageError
 
 
@@ -121,6 +122,19 @@ class PatternStore:
         if row is None:
             raise StorageError(f"There is no pattern {pattern_id}.")
         return _pattern(row["record"])
+
+    def choose_kind(self, pattern_id: str, kind: Kind | None) -> None:
+        """Keep the kind that the operator wants for a pattern; ``None`` leaves it to the shape."""
+        self._connection.execute(
+            "UPDATE patterns SET chosen_kind = ? WHERE pattern_id = ?", (kind or "", pattern_id)
+        )
+
+    def chosen_kind(self, pattern_id: str) -> Kind | None:
+        """Return the kind that the operator wants for a pattern, ``None`` if they never said."""
+        row = self._connection.execute(
+            "SELECT chosen_kind FROM patterns WHERE pattern_id = ?", (pattern_id,)
+        ).fetchone()
+        return Kind(row["chosen_kind"]) if row and row["chosen_kind"] else None
 
     def names(self) -> tuple[set[str], set[str]]:
         """Return the ids and the slugs that are taken, by merged patterns, too."""

@@ -218,6 +218,24 @@ async def test_training_is_only_asked_for_and_asked_for_once(
     assert "accepted" in said, "the question stands open for the operator"
 
 
+async def test_a_kind_that_the_user_named_stands_in_the_question(
+    placed: Settings, make_candidate: Callable[..., Candidate]
+) -> None:
+    import time
+
+    propose(placed, make_candidate(), time.time())
+    assert "kind" in await refusal("dispatch_training", candidate="gc-7f3a", kind="poet")
+    answer = await call("dispatch_training", candidate="gc-7f3a", kind="generator")
+    assert answer["status"] == "asked"
+    (asked,) = [text for text in messages(placed) if "agent asks" in text]
+    assert asked.endswith("To do it, reply: train gc-7f3a as generator")
+    with Database(placed.database_path) as database:
+        pipeline = open_pipeline(placed, database)
+        assert "as a generator" in pipeline.reply("train gc-7f3a as generator", "cli")
+        found = pipeline.specialist("ticket-label-7f3a").view.specialist
+    assert found.kind is Kind.GENERATOR
+
+
 async def test_specialists_come_with_their_step_and_the_reason(
     placed: Settings, make_candidate: Callable[..., Candidate]
 ) -> None:

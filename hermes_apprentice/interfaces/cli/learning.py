@@ -115,10 +115,15 @@ def candidates(as_json: bool = Json) -> None:
         typer.echo(question_list([(one.handle, one.about) for one in questions]))
 
 
-def reply(text: str = typer.Argument(help='Such as "train gc-7f3a".')) -> None:
+def reply(
+    text: str = typer.Argument(help='Such as "train gc-7f3a".'),
+    kind: Kind | None = typer.Option(
+        None, help="With train: what to train it as, now and whenever it is trained again."
+    ),
+) -> None:
     """Answer a proposal: train, skip, merge, reject, details; demote or rollback a specialist."""
     with opened() as (_, _, pipeline):
-        say(pipeline.reply(text, "cli"))
+        say(pipeline.reply(text, "cli", kind=kind))
 
 
 def tick(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hermes_apprentice.approvals.grammar import HELP, parse_reply
 from hermes_apprentice.domain.approval import Action, Reply
+from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.errors import ReplyError
 
 
@@ -29,6 +30,22 @@ from hermes_apprentice.errors import ReplyError
         ("budget increase 10", Reply(action=Action.BUDGET_INCREASE, subject="", amount=10_000_000)),
         ("train gc\u20117f3a", Reply(action=Action.TRAIN, subject="gc-7f3a")),
         ('"train\u00a0gc\u20137f3a".', Reply(action=Action.TRAIN, subject="gc-7f3a")),
+        (
+            "train gc-7f3a as generator",
+            Reply(action=Action.TRAIN, subject="gc-7f3a", kind=Kind.GENERATOR),
+        ),
+        (
+            "Train RT-5C1E0A as an Extractor.",
+            Reply(action=Action.TRAIN, subject="rt-5c1e0a", kind=Kind.EXTRACTOR),
+        ),
+        (
+            "train gc-7f3a \u2014kind generator",
+            Reply(action=Action.TRAIN, subject="gc-7f3a", kind=Kind.GENERATOR),
+        ),
+        (
+            "train --kind=classifier",
+            Reply(action=Action.TRAIN, subject="", kind=Kind.CLASSIFIER),
+        ),
         ("budget increase $0.5", Reply(action=Action.BUDGET_INCREASE, subject="", amount=500_000)),
     ],
 )
@@ -50,6 +67,8 @@ def test_every_form_of_the_grammar_is_understood(text: str, expected: Reply) -> 
         "reject rt-5c1e0a",
         "rollback ../../x",
         "trains gc-7f3a",
+        "skip gc-7f3a as generator",
+        "train gc-7f3a as a",
     ],
 )
 def test_anything_else_is_refused_with_the_list_of_replies(text: str) -> None:
@@ -72,6 +91,7 @@ def test_anything_else_is_refused_with_the_list_of_replies(text: str) -> None:
         ("budget increase ten", "By how much? An amount in dollars above 0"),
         ("budget increase 1.005", "By how much? An amount in dollars above 0"),
         ("budget decrease 5", "By how much? An amount in dollars above 0"),
+        ("train gc-7f3a as poet", "A specialist is trained as one of: classifier, extractor, gen"),
         ("dance", "That reply was not understood."),
     ],
 )
