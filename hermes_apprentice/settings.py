@@ -132,6 +132,10 @@ class GateSettings(_Section):
     """Share of a parent's requests that a merged specialist may at most leave unanswered more
     than it; half of that it may answer wrongly more."""
 
+    judge_model: str = ""
+    """Model of the upstream that tells, for texts in different words, whether they say the same;
+    paid for from the budget. Empty asks none, and leaves it to the rule."""
+
     timeout_seconds: float = Field(default=1_800, gt=0)
     """Longest time the gate may take; its process is ended after that."""
 

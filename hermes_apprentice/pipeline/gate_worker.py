@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +21,7 @@ from hermes_apprentice.errors import ApprenticeError, EvaluationError
 from hermes_apprentice.pipeline.generators import open_for_gate
 from hermes_apprentice.pipeline.judging import VERDICT, VERDICT_FILE, Order
 from hermes_apprentice.pipeline.past import contender
+from hermes_apprentice.pipeline.text_judging import open_judging
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.serving.guard import SERVED_BY
 from hermes_apprentice.settings import with_keys
@@ -53,7 +55,10 @@ def run(order: Order) -> Verdict:
         output = folder / str(order.kind)
         dataset = read_dataset(folder / "dataset")
         artefact = output / "artefact"
-        with open_for_gate(shop, order.kind, artefact, dataset) as judged:
+        with (
+            open_for_gate(shop, order.kind, artefact, dataset) as judged,
+            open_judging(shop, order.slug, dataset) as judging,
+        ):
             report(0.2, "answering the test")
             verdict, rows = examine(
                 dataset,
@@ -65,7 +70,10 @@ def run(order: Order) -> Verdict:
                 rival=judged.rival,
                 embed=shop.embedder.embed,
                 served_by=judged.served_by,
+                review=judging.judge.review if judging else None,
             )
+            if judging:
+                verdict = replace(verdict, reasons=(*verdict.reasons, judging.in_words()))
             if order.parents:
                 report(0.7, "answering the tests of the parents")
                 new = Contender(

@@ -311,6 +311,14 @@ CREATE TABLE registry_numbers (
 
 _CHOSEN_KINDS = "ALTER TABLE patterns ADD COLUMN chosen_kind TEXT NOT NULL DEFAULT '';"
 
+_JUDGEMENTS = """
+CREATE TABLE judgements (
+    digest          TEXT PRIMARY KEY,
+    answer          TEXT NOT NULL,
+    at              REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _LEARNING,
     _SERVING,
@@ -324,5 +332,6 @@ MIGRATIONS: tuple[str, ...] = (
     _DIGESTS,
     _TRANSFERS,
     _CHOSEN_KINDS,
+    _JUDGEMENTS,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

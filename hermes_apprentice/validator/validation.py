@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +28,10 @@ from hermes_apprentice.validator.gate import CONFIDENCE, LARGE_TEST, judge
 
 _SEEN = 100
 """Training requests that the served artefact is asked again."""
+
+
+Review = Callable[[Sequence[Row]], tuple[Row, ...]]
+"""Gives rows back, some of them with another word on whether they agree."""
 
 
 class Examination(NamedTuple):
@@ -74,6 +78,7 @@ def examine(
     rival: Rival | None = None,
     embed: Embed | None = None,
     served_by: str = "",
+    review: Review | None = None,
 ) -> Examination:
     """Score a served artefact, and keep the rows for the report.
 
@@ -92,6 +97,7 @@ def examine(
         rival: The baseline; the best constant answer where there is none.
         embed: Finds the most similar known request; without it that comparison is left out.
         served_by: What the artefact was asked through, for the reasons; empty for the sidecar.
+        review: Looks at every row once more, before anything is counted.
 
     Raises:
         EvaluationError: The dataset has no example to judge by, or predictions are damaged.
@@ -100,19 +106,24 @@ def examine(
     known = (*dataset.of(Split.TRAIN), *dataset.of(Split.VALIDATION))
     if not known:
         raise EvaluationError("the dataset has no training example; build it again")
-    unseen = cross_fitted_rows(dataset.shape, known, out_of_fold)
-    calibrating = unseen or served_rows(dataset.shape, dataset.of(Split.VALIDATION), answer_many)
+    look: Review = review or tuple
+
+    def served(examples: Sequence[Example]) -> tuple[Row, ...]:
+        return look(served_rows(dataset.shape, examples, answer_many))
+
+    unseen = look(cross_fitted_rows(dataset.shape, known, out_of_fold))
+    calibrating = unseen or served(dataset.of(Split.VALIDATION))
     calibration = calibrate(
         calibrating, settings.target_agreement, settings.min_coverage, CONFIDENCE
     )
-    tested = served_rows(dataset.shape, test, answer_many)
+    tested = served(test)
     pooled = len(test) < LARGE_TEST
     evidence = weigh(
         dataset.shape,
         test=tested,
         cross_fitted=unseen,
         pooled=pooled,
-        seen=served_rows(dataset.shape, _some(dataset.of(Split.TRAIN), seed), answer_many),
+        seen=served(_some(dataset.of(Split.TRAIN), seed)),
         known=known,
         calibration=calibration,
         latency_ms=latency_p50_ms(test or known, answer_many, clock),
