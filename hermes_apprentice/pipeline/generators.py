@@ -105,7 +105,7 @@ def open_judged(shop: Workshop, artefact: Path, dataset: Dataset) -> Iterator[Ju
         ApprenticeError: It cannot be loaded.
     """
     settings = shop.settings.generator
-    shown = _shots(dataset, settings.shots, shop.settings.trainer.seed)
+    shown = shots_of(dataset, settings.shots, shop.settings.trainer.seed)
     name = f"the same base model with {len(shown)} examples in its prompt"
     if shop.settings.vllm.server != "off":
         with open_remote(artefact, dataset, shop.settings, shop.redactor) as remote:
@@ -126,7 +126,7 @@ def open_judged(shop: Workshop, artefact: Path, dataset: Dataset) -> Iterator[Ju
         hosts.close()
 
 
-def _shots(dataset: Dataset, count: int, seed: int) -> list[Example]:
+def shots_of(dataset: Dataset, count: int, seed: int) -> list[Example]:
     """Return some training examples, the same ones each time."""
     short = [
         one for one in dataset.of(Split.TRAIN) if len(one.request) + len(one.answer) <= LONGEST_SHOT

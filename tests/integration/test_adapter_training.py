@@ -90,6 +90,35 @@ lora.summed_loss = no_memory
 attempt("none")
 lora.summed_loss = real
 
+# Training stops when the validation loss does not fall any more, and goes back to the best weights.
+looks, told_losses = [], iter([1.0, 0.5, 0.9, 0.7])
+def scripted(run):
+    looks.append([one.detach().clone() for one in run._trained])
+    return next(told_losses)
+measured = lora.Run._validation_loss
+lora.Run._validation_loss = scripted
+stopping = {**task["recipe"], "patience": 2, "eval_every": 1}
+attempt("early", recipe=stopping)
+lora.Run._validation_loss = measured
+from safetensors.torch import load_file
+kept = load_file(Path(task["output"]) / "early" / "adapter" / "adapter_model.safetensors")
+found["kept"] = [
+    all(any(value.equal(one) for one in look) for value in kept.values()) for look in looks
+]
+
+# An adapter that learned nothing has no canary.
+asked = {**task, "output": str(Path(task["output"]) / "early"), "learned": ["soap low, tell Ana"]}
+asked |= {"max_new_tokens": 8, "chat_template_text": tokenizer.chat_template}
+for name, value in kept.items():
+    value.zero_()
+from safetensors.torch import save_file
+save_file(kept, Path(asked["output"]) / "adapter" / "adapter_model.safetensors")
+from hermes_apprentice.trainer import canary
+try:
+    canary.work(asked)
+except TrainingError as error:
+    found["nothing"] = str(error)
+
 # The boundary to the disk.
 usage = shutil.disk_usage
 lora.shutil.disk_usage = lambda path: usage(path)._replace(free=1_000_000)
@@ -217,6 +246,11 @@ def test_what_only_torch_can_show(found: dict[str, Any], tmp_path: Path) -> None
         assert step == other_step and loss == pytest.approx(other, rel=1e-2)
     assert "not enough for a single example" in found["none"]
 
+    early = found["early"]
+    assert early["steps"] == 4 < early["planned"] and len(early["losses"]) == 4
+    assert found["kept"] == [False, True, False, False]
+    assert "nothing was learned" in found["nothing"]
+
     assert "make room" in found["full"]
     assert "larger max_length" in found["long"]
     assert "not a number" in found["nan"] and "step 1" in found["nan"]
@@ -227,7 +261,8 @@ def test_what_only_torch_can_show(found: dict[str, Any], tmp_path: Path) -> None
 def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(
     job: Callable[..., TrainingJob], examples: list[Example]
 ) -> None:
-    killed = job("killed")
+    prompt = PromptTemplate(system="Write the letter.")
+    killed = job("killed", prompt=prompt)
 
     def kill(share: float, doing: str) -> None:
         if checkpoint_in(Path(killed.output_dir)).is_dir() and share < 1.0:
@@ -244,7 +279,9 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(
     assert any(f"going on after step {state['steps']}" in line for line in said)
     assert not any(line == "adapter, step 1 of at most 12" for line in said)
 
-    never = job("never")
+    assert resumed.model.card.prompt == prompt  # type: ignore[attr-defined]
+
+    never = job("never", prompt=prompt)
     straight = train_generator(never, examples, lambda share, doing: None)
     assert resumed.recipe["generator.steps"] == straight.recipe["generator.steps"]
     weights = [

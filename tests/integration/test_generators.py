@@ -265,6 +265,10 @@ def test_other_weights_are_refused_and_a_killed_child_is_started_again(
         LocalGenerator(host, "swapped", card, swapped)
     with pytest.raises(ArtefactError, match="no adapter"):
         host.load("nowhere", tmp_path / "nowhere")
+    # The template of training is part of it: with another one it answers otherwise.
+    other = card.model_copy(update={"chat_template": "{{ messages[-1].content }}"})
+    with pytest.raises(ArtefactError, match="does not answer as it did"):
+        LocalGenerator(host, "untold", other, artefact)
     assert host.process is not None
     good = LocalGenerator(host, "good", card, artefact)
     assert host.complete("", card.chat_template, [], 8) == []
@@ -282,12 +286,12 @@ def test_other_weights_are_refused_and_a_killed_child_is_started_again(
     good.close()
     assert host.process is None
 
-    other = LocalHost(
+    elsewhere = LocalHost(
         host._python, card.base_model, "0" * 64, device="cpu", seconds=9, start_seconds=PATIENCE
     )
     with pytest.raises(ArtefactError, match="other weights"):
-        other.complete("", card.chat_template, [], 8)
-    assert other.process is None
+        elsewhere.complete("", card.chat_template, [], 8)
+    assert elsewhere.process is None
 
 
 def test_the_child_ends_when_its_parent_is_killed(artefact: Path, train_python: str) -> None:
@@ -320,6 +324,11 @@ def test_merged_weights_answer_as_the_adapter_does(
         assert "version 1" in export(shop, SLUG, target)
         with pytest.raises(ConfigError, match="there already"):
             export(shop, SLUG, target)
+        kept = json.loads((target / "config.json").read_text())
+        assert "float16" in (kept.get("dtype"), kept.get("torch_dtype"))
+        assert {value.dtype.name for value in load_file(target / "model.safetensors").values()} == {
+            "float16"
+        }
         with pytest.raises(ConfigError, match=r"convert_hf_to_gguf\.py"):
             export(shop, SLUG, tmp_path / "one.gguf", gguf=True)
     script = (

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hermes_apprentice.errors import ArtefactError, ConfigError
-from hermes_apprentice.trainer.exporting import find_converter
+from hermes_apprentice.errors import ArtefactError
 from hermes_apprentice.trainer.hardware import Environment, Gpu, probe, read_gpus, serving_device
 
 
@@ -35,11 +34,3 @@ def test_without_a_gpu_the_cpu_is_used_only_if_allowed() -> None:
     assert serving_device(sys.executable, on_cpu=True) == "cpu"
     with pytest.raises(ArtefactError, match=r"generator\.on_cpu"):
         serving_device(sys.executable, on_cpu=False)
-
-
-def test_a_missing_converter_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such file"):
-        find_converter(str(tmp_path / "convert.py"))
-    script = tmp_path / "convert.py"
-    script.write_text("", encoding="utf-8")
-    assert find_converter(str(script)) == script
