@@ -237,6 +237,7 @@ def _run(
         TOKENIZERS_PARALLELISM="false",
         HF_HUB_DISABLE_TELEMETRY="1",
         UNSLOTH_DISABLE_STATISTICS="1",
+        UNSLOTH_COMPILE_LOCATION=str(leaves.with_name("compiled")),  # not the current folder
         **({} if gpu else {"CUDA_VISIBLE_DEVICES": ""}),
     )
     problem: ApprenticeError | None = None
