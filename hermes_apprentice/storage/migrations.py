@@ -309,7 +309,12 @@ CREATE TABLE registry_numbers (
 ) WITHOUT ROWID;
 """
 
-_CHOSEN_KINDS = "ALTER TABLE patterns ADD COLUMN chosen_kind TEXT NOT NULL DEFAULT '';"
+_CHOSEN_KINDS = """
+CREATE TABLE chosen_kinds (
+    pattern_id      TEXT PRIMARY KEY REFERENCES patterns ON DELETE CASCADE,
+    kind            TEXT NOT NULL
+) WITHOUT ROWID;
+"""
 
 _JUDGEMENTS = """
 CREATE TABLE judgements (

@@ -125,16 +125,21 @@ class PatternStore:
 
     def choose_kind(self, pattern_id: str, kind: Kind | None) -> None:
         """Keep the kind that the operator wants for a pattern; ``None`` leaves it to the shape."""
+        if kind is None:
+            self._connection.execute("DELETE FROM chosen_kinds WHERE pattern_id = ?", (pattern_id,))
+            return
         self._connection.execute(
-            "UPDATE patterns SET chosen_kind = ? WHERE pattern_id = ?", (kind or "", pattern_id)
+            "INSERT INTO chosen_kinds (pattern_id, kind) VALUES (?, ?) "
+            "ON CONFLICT (pattern_id) DO UPDATE SET kind = excluded.kind",
+            (pattern_id, kind),
         )
 
     def chosen_kind(self, pattern_id: str) -> Kind | None:
         """Return the kind that the operator wants for a pattern, ``None`` if they never said."""
         row = self._connection.execute(
-            "SELECT chosen_kind FROM patterns WHERE pattern_id = ?", (pattern_id,)
+            "SELECT kind FROM chosen_kinds WHERE pattern_id = ?", (pattern_id,)
         ).fetchone()
-        return Kind(row["chosen_kind"]) if row and row["chosen_kind"] else None
+        return Kind(row["kind"]) if row else None
 
     def names(self) -> tuple[set[str], set[str]]:
         """Return the ids and the slugs that are taken, by merged patterns, too."""

@@ -69,7 +69,10 @@ def main(llama_cpp: Path, folder: Path) -> None:
         bos_token_id=None,
         pad_token_id=fast.pad_token_id,
     )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    model = Qwen2ForCausalLM(config)
+    with torch.no_grad():  # or no token could ever stand out among as many
+        model.model.embed_tokens.weight.mul_(2.5)
+    model.save_pretrained(folder)
     print(json.dumps({"end": fast.eos_token_id, "words": len(words)}))
 
 

@@ -47,13 +47,13 @@ PYTHON = ENVIRONMENT / "bin" / "python"
 LLAMA_CPP = ENVIRONMENT / "sources" / "vendor" / "llama.cpp"
 SLUG = "shop-notes"
 SERVED = "notes-in-one-file"
-PATIENCE = 240.0
+PATIENCE = 540.0
 RECIPE = """
 [tiny]
 like = "cpu"
 batch = 16
 accumulation = 1
-learning_rate = 0.01
+learning_rate = 0.02
 epochs = 40
 max_steps = 120
 max_length = 128
