@@ -28,6 +28,8 @@ from hermes_apprentice.errors import ServingError
 from hermes_apprentice.inference.generator import read_card
 from hermes_apprentice.pipeline import open_pipeline
 from hermes_apprentice.pipeline.exports import export
+from hermes_apprentice.registry.registry import Registry
+from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.router.server import running_sidecar
 from hermes_apprentice.serving.local_generator import LocalGenerator
 from hermes_apprentice.serving.local_host import LocalHost
@@ -54,8 +56,8 @@ like = "cpu"
 batch = 16
 accumulation = 1
 learning_rate = 0.02
-epochs = 40
-max_steps = 120
+epochs = 20
+max_steps = 60
 max_length = 128
 patience = 40
 eval_every = 20
@@ -159,7 +161,9 @@ def url(
     made: Made, place: Settings, embedder: Embedder, generators_stage: ModuleType, tmp_path: Path
 ) -> Iterator[str]:
     """llama.cpp with a file that was exported from the registry."""
-    generators_stage.publish(place, embedder, SLUG, made.artefact)
+    version = generators_stage.publish(place, embedder, SLUG, made.artefact).version
+    registry = Registry(place.registry_dir, load_or_create_keys(place.keys_dir))
+    registry.set_alias(SLUG, version)
     file = tmp_path / "notes.gguf"
     with Database(place.database_path) as database:
         assert "version 1" in export(open_pipeline(place, database).shop, SLUG, file, gguf=True)
