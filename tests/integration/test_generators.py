@@ -263,12 +263,12 @@ def test_other_weights_are_refused_and_a_killed_child_is_started_again(
     )
     with pytest.raises(ArtefactError, match="does not answer as it did"):
         LocalGenerator(host, "swapped", card, swapped)
-    with pytest.raises(ArtefactError, match="no adapter"):
-        host.load("nowhere", tmp_path / "nowhere")
     # The template of training is part of it: with another one it answers otherwise.
     other = card.model_copy(update={"chat_template": "{{ messages[-1].content }}"})
     with pytest.raises(ArtefactError, match="does not answer as it did"):
         LocalGenerator(host, "untold", other, artefact)
+    with pytest.raises(ArtefactError, match="no adapter"):
+        host.load("nowhere", tmp_path / "nowhere")
     assert host.process is not None
     good = LocalGenerator(host, "good", card, artefact)
     assert host.complete("", card.chat_template, [], 8) == []
