@@ -113,6 +113,50 @@ def retraining_question(handle: str, slug: str, version: int, why: str, newer: i
     )
 
 
+def forgotten_question(handle: str, slug: str, version: int, examples: int, left: int) -> str:
+    """Return the question whether to train a specialist again without forgotten sessions."""
+    learnt = f"{examples} of its examples came" if examples else "It may have learnt"
+    return limited(
+        f"'{slug}' version {version} was trained on sessions that were forgotten since "
+        f"({handle}): {learnt} from them.\n"
+        f"It goes on until another version takes its place; then it is deleted. {left} requests "
+        "of its kind are left to learn from. To take it out and delete it at once: apprentice "
+        "forget --retire --yes\n"
+        f"{REPLY_WITH} {handle} · skip {handle} · details {handle} · demote {slug}"
+    )
+
+
+def forgotten(sessions: int, exchanges: int, kept: list[str], removed: list[str]) -> str:
+    """Return the message that sessions are forgotten.
+
+    Args:
+        sessions: How many.
+        exchanges: How many exchanges of theirs were stored.
+        kept: Versions that were trained on them and go on for now, in words.
+        removed: Those that were deleted.
+    """
+    lines = [
+        f"Forgotten: {_counted(sessions, 'session')} with {_counted(exchanges, 'exchange')}, in "
+        "the database, in datasets, predictions and reports. They are not read again."
+    ]
+    lines += [f"Deleted, because it was trained on them: {name}." for name in removed]
+    lines += [f"Trained on them, and goes on until it is replaced: {name}." for name in kept]
+    lines.append("The next tick fits the matcher without them.")
+    return limited("\n".join(lines))
+
+
+def forgotten_version_deleted(slug: str, version: int) -> str:
+    """Return the message that a version is gone because of what it had learnt."""
+    return limited(
+        f"'{slug}' version {version} is deleted: it was trained on sessions that were forgotten, "
+        "and is out of service."
+    )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
 def retraining_queued(handle: str, slug: str, who: str, chosen: Kind | None = None) -> str:
     """Return the confirmation of a yes."""
     how = f" as {chosen.with_article}" if chosen else ""

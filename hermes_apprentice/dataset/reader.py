@@ -37,6 +37,7 @@ class _Manifest(BaseModel):
     shape: Shape
     splits: dict[str, int]
     earlier: list[str] = []
+    forgotten: int = 0
 
 
 def read_dataset(folder: Path) -> Dataset:

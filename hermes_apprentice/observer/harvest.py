@@ -24,6 +24,7 @@ from hermes_apprentice.observer.session_rows import MessageRow, RowPlace, RowSta
 from hermes_apprentice.observer.turns import Turn, assemble, copied_from, to_exchange
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchanges import Cursor, ExchangeStore, RowReference, StoredExchange
+from hermes_apprentice.storage.forgotten import forgotten_sessions, forgotten_turns, turn_digest
 
 BATCH_ROWS = 2_000
 """Rows of Hermes read and written in one transaction."""
@@ -123,7 +124,9 @@ def harvest(
             last = reader.last_row()
             more = True
             while more:
-                with database.transaction():
+                with database.transaction() as connection:
+                    harvester.forgotten = forgotten_sessions(connection)
+                    harvester.forgotten_turns = forgotten_turns(connection)
                     cursor, more = harvester.step(file_state.identity(state_db), signature)
                 if progress is not None:
                     progress(cursor.last_row, max(last, cursor.last_row))
@@ -155,6 +158,10 @@ class _Harvester:
         self._now = now
         self._tally = tally
         self._all_new = False
+        self.forgotten: set[str] = set()
+        """Sessions that must not be read again."""
+        self.forgotten_turns: set[str] = set()
+        """Digests of their turns, by which copies of them are known in branches."""
         self._done: dict[str, int] = {}
         """Sessions read as a whole, and up to which row."""
 
@@ -189,6 +196,8 @@ class _Harvester:
     def _read(self, rows: Sequence[MessageRow], last_row: int) -> None:
         by_session: defaultdict[str, list[MessageRow]] = defaultdict(list)
         for row in rows:
+            if row.session_id in self.forgotten:
+                continue
             if row.row_id > self._done.get(row.session_id, 0):
                 by_session[row.session_id].append(row)
         newest = {
@@ -237,6 +246,8 @@ class _Harvester:
             rows: Its rows, if they are known to be all so far.
         """
         name = session.session_id
+        if name in self.forgotten:
+            return
         if rows is None:
             rows = self._reader.rows_of(name)
             self._done[name] = rows[-1].row_id if rows else 0
@@ -245,8 +256,24 @@ class _Harvester:
             ancestors = [assemble(self._reader.rows_of(old)) for old in self._lineage(session)]
             turns = turns[copied_from(turns, ancestors, session.started_at) :]
         stored = self._store.of_session(self._profile, name)
-        found = self._records(turns, session)
+        found = self._without_forgotten(self._records(turns, session), stored)
         self._apply(plan(stored, found, emptied_at=emptied_archive_at(rows)))
+
+    def _without_forgotten(
+        self, found: list[StoredExchange], stored: Sequence[StoredExchange]
+    ) -> list[StoredExchange]:
+        """Leave out what a session begins with and a forgotten one held.
+
+        A branch carries its parent's history, and when Hermes deletes the parent nothing
+        else tells that it is a copy.
+        """
+        known = {record.exchange.exchange_id for record in stored}
+        for count, record in enumerate(found):
+            one = record.exchange
+            digest = turn_digest(one.request, one.answer)
+            if digest not in self.forgotten_turns or one.exchange_id in known:
+                return found[count:]
+        return []
 
     def _lineage(self, session: SessionRow) -> list[str]:
         """Return the sessions that this one came from, nearest first."""

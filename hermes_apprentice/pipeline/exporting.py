@@ -22,6 +22,7 @@ from hermes_apprentice.pipeline.past import dataset_of
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.registry.bundle import write_bundle
 from hermes_apprentice.registry.signing import load_or_create_keys
+from hermes_apprentice.storage.forgotten import tainted_versions
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 from hermes_apprentice.storage.specialists import find_specialist, list_specialists
 from hermes_apprentice.storage.transfers import imported_vectors
@@ -85,7 +86,8 @@ def export_specialist(shop: Workshop, slug: str, path: Path) -> Exported:
     Raises:
         UnknownVersionError: There is no such specialist, or it has no version.
         DatasetError: What it was trained on is gone, so nobody could learn to recognise it.
-        RegistryError: The version is damaged, the file exists, or the disk refused.
+        RegistryError: The version is damaged or learnt what was forgotten since, the file exists,
+            or the disk refused.
     """
     with shop.database.transaction() as connection:
         specialist = find_specialist(connection, slug)
@@ -97,6 +99,12 @@ def export_specialist(shop: Workshop, slug: str, path: Path) -> Exported:
             for one in PatternStore(connection).stored()
             if one.pattern.pattern_id == specialist.pattern_id
         ]
+        tainted = {one.version for one in tainted_versions(connection, {slug})}
+    if specialist.version in tainted:
+        raise RegistryError(
+            f"Version {specialist.version} of '{slug}' was trained on sessions that were forgotten "
+            "since; train it again before it goes to another machine."
+        )
     if specialist.version is None:
         raise UnknownVersionError(f"'{slug}' has no version yet ({specialist.step}).")
     if not found:

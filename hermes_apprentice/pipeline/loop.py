@@ -24,25 +24,35 @@ from hermes_apprentice.domain.approval import Action
 from hermes_apprentice.domain.merge import Merge
 from hermes_apprentice.domain.pattern import Candidate
 from hermes_apprentice.domain.shape import Kind
-from hermes_apprentice.domain.specialist import Specialist, Stage, Step
+from hermes_apprentice.domain.specialist import Specialist, Step
 from hermes_apprentice.errors import (
     ApprenticeError,
     ConfigError,
-    RegistryError,
     ReplyError,
     SessionDBError,
     UnknownVersionError,
 )
 from hermes_apprentice.observer.harvest import HarvestReport, harvest
 from hermes_apprentice.observer.profiles import discover_profiles
-from hermes_apprentice.pipeline import kinds
+from hermes_apprentice.pipeline import forgetting, kinds, service
 from hermes_apprentice.pipeline.allowance import raise_ceiling, tell_reached
 from hermes_apprentice.pipeline.deciding import decide, words_of
 from hermes_apprentice.pipeline.failing import report_path, write_failure
 from hermes_apprentice.pipeline.matching import bound_of, refit_matcher
 from hermes_apprentice.pipeline.merging import may_be_trained, propose, propose_alike, settle
-from hermes_apprentice.pipeline.retraining import begin, propose_retirement, propose_retraining
-from hermes_apprentice.pipeline.steps import Outcomes, in_shadow, new_run_id, take_step
+from hermes_apprentice.pipeline.retraining import (
+    begin,
+    propose_retirement,
+    propose_retraining,
+    propose_without_forgotten,
+)
+from hermes_apprentice.pipeline.steps import (
+    MOVING,
+    Outcomes,
+    in_shadow,
+    new_run_id,
+    take_step,
+)
 from hermes_apprentice.pipeline.views import (
     SpecialistDetails,
     SpecialistQuestion,
@@ -52,7 +62,6 @@ from hermes_apprentice.pipeline.views import (
     view_of,
 )
 from hermes_apprentice.pipeline.workshop import Progress, Workshop, silent
-from hermes_apprentice.registry.skills import sync_skills
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.approvals import add_message
 from hermes_apprentice.storage.corrections import mark_corrected
@@ -60,7 +69,7 @@ from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.lease import lease
 from hermes_apprentice.storage.patterns import PatternStore
-from hermes_apprentice.storage.rollouts import find_rollout, save_rollout
+from hermes_apprentice.storage.rollouts import save_rollout
 from hermes_apprentice.storage.specialists import (
     find_specialist,
     list_specialists,
@@ -68,14 +77,8 @@ from hermes_apprentice.storage.specialists import (
 )
 from hermes_apprentice.storage.tenants import settle_owner
 
-MOVING = (Step.APPROVED, Step.DATASET_BUILT, Step.TRAINED, Step.VALIDATED)
-"""Steps that a tick works on."""
-
 MOST_ROUNDS = 200
 """Calls of the observer in a row; what is left is compared the next time."""
-
-SERVED = (Stage.CANARY, Stage.LIVE)
-"""Stages in which a specialist has a skill."""
 
 
 class Move(NamedTuple):
@@ -291,6 +294,7 @@ class Pipeline:
         with lease(self.shop.leases, "tick"):
             if retry is not None:
                 self._retry(retry, kind)
+            forgetting.go_on(self.shop)
             settle(self.shop)
             renewed = self._renew()
             moves: list[Move] = []
@@ -299,6 +303,8 @@ class Pipeline:
                 if specialist.step in MOVING:
                     moved = self._step(specialist)
                     (failures if moved.step is Step.FAILED else moves).append(moved)
+            forgetting.drop_tainted(self.shop)
+            propose_without_forgotten(self.shop)
             propose_retraining(self.shop)
             propose_retirement(self.shop)
             tell_reached(self.shop)
@@ -370,50 +376,15 @@ class Pipeline:
 
     def demote(self, slug: str, reason: str) -> str:
         """Take a specialist out of service; its versions stay in the registry."""
-        now = self.shop.clock()
-        with self.shop.database.transaction() as connection:
-            rollout = find_rollout(connection, slug)
-            if rollout is None:
-                raise ReplyError(f"There is no specialist '{slug}' in service.")
-            save_rollout(
-                connection,
-                replace(
-                    rollout, stage=Stage.RETIRED, share=0.0, reason=reason, step_started_at=now
-                ),
-                now,
-            )
-        self.sync_skills()
-        return f"'{slug}' is out of service; the upstream answers all of its requests."
+        return service.demote(self.shop, slug, reason)
 
     def rollback(self, slug: str, reason: str) -> str:
         """Go back to a specialist's previous version, starting in shadow."""
-        with self.shop.database.transaction() as connection:
-            found = find_specialist(connection, slug)
-            if found is not None and PatternStore(connection).is_merged(found.pattern_id):
-                raise ReplyError(f"'{slug}' was merged into another, which has its requests now.")
-        version = self.shop.registry.rollback(slug)
-        now = self.shop.clock()
-        with self.shop.database.transaction() as connection:
-            specialist = find_specialist(connection, slug)
-            if specialist is not None:
-                save_specialist(connection, replace(specialist, version=version, updated_at=now))
-            save_rollout(connection, replace(in_shadow(slug, version, now), reason=reason), now)
-        return f"'{slug}' is back at version {version}, in shadow."
+        return service.rollback(self.shop, slug, reason)
 
     def sync_skills(self) -> None:
         """Make the skills those of the specialists that answer requests."""
-        manifests = []
-        for specialist in self._specialists():
-            with self.shop.database.transaction() as connection:
-                rollout = find_rollout(connection, specialist.slug)
-            if rollout is None or rollout.stage not in SERVED:
-                continue
-            try:
-                version = self.shop.registry.open_version(rollout.slug, rollout.version)
-            except RegistryError:
-                continue  # damaged, so the sidecar does not serve it either
-            manifests.append(version.manifest)
-        sync_skills(self.shop.settings.skills_dir, manifests)
+        service.bring_skills_up_to_date(self.shop)
 
     def _specialists(self) -> list[Specialist]:
         with self.shop.database.transaction() as connection:

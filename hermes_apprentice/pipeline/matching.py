@@ -23,12 +23,14 @@ from hermes_apprentice.domain.specialist import Manifest, Specialist
 from hermes_apprentice.embedding.views import RECIPE, matching_vectors
 from hermes_apprentice.errors import ApprenticeError, RegistryError
 from hermes_apprentice.pipeline.workshop import Workshop
+from hermes_apprentice.registry.registry import MATCHERS_KEPT
 from hermes_apprentice.statistics.open_set import METHOD, fit_open_set
 from hermes_apprentice.statistics.risk_control import BACKGROUND, ClassBound
 from hermes_apprentice.statistics.word_filter import RECIPE as WORDS_RECIPE
 from hermes_apprentice.statistics.word_filter import fit_word_filter
 from hermes_apprentice.storage.approvals import add_message
 from hermes_apprentice.storage.exchanges import ExchangeStore
+from hermes_apprentice.storage.forgotten import forgotten_sessions
 from hermes_apprentice.storage.merges import merge_into
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.storage.specialists import list_specialists
@@ -65,8 +67,12 @@ def refit_matcher(shop: Workshop) -> bool:
             and merge_into(connection, one.slug) is None
             and not patterns.is_merged(one.pattern_id)
         ]
+        forgotten = len(forgotten_sessions(connection))
     manifests = _verified(shop, registered)
+    before = _present(shop)
     if not manifests:
+        if before.get("forgotten", 0) != forgotten:
+            shop.registry.drop_matchers()
         return False
     details = {
         "embedder": shop.embedder.digest,
@@ -76,12 +82,15 @@ def refit_matcher(shop: Workshop) -> bool:
         "specialists": {one.slug: one.version for one in manifests},
         "false_route_rate": shop.settings.matcher.false_route_rate,
         "requests": ExchangeStore(shop.database).counts().total,
+        "forgotten": forgotten,
     }
-    if not changed(_present(shop), details):
+    if not changed(before, details):
         return False
     shop.progress("fitting the matcher", 0.0)
     _embed_the_rest(shop)
-    _publish(shop, manifests, details)
+    # An older matcher holds vectors and words of what was forgotten since.
+    keep = MATCHERS_KEPT if before.get("forgotten", 0) == forgotten else 1
+    _publish(shop, manifests, details, keep)
     return True
 
 
@@ -151,7 +160,7 @@ def _key(shop: Workshop) -> str:
     return f"{shop.embedder.digest}/{RECIPE}"
 
 
-def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any]) -> None:
+def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any], keep: int) -> None:
     store = ExchangeStore(shop.database)
     embeddings = store.embeddings(_key(shop))
     known = set(embeddings.exchange_ids)
@@ -163,6 +172,8 @@ def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any])
     # A pattern whose sessions were all deleted in Hermes has nothing left to be matched by.
     manifests = [one for one in manifests if members[one.slug] or one.pattern_id in imported]
     if not manifests:
+        if keep == 1:
+            shop.registry.drop_matchers()
         return
     class_of = {
         exchange_id: index
@@ -213,6 +224,7 @@ def _publish(shop: Workshop, manifests: list[Manifest], details: dict[str, Any])
             },
         },
         above,
+        keep,
     )
     with shop.database.transaction() as connection:
         remember_number(connection, MATCHER, number)

@@ -16,6 +16,7 @@ from hermes_apprentice.errors import DatasetError
 from hermes_apprentice.pipeline.generators import open_for_gate
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.storage.exchanges import ExchangeStore
+from hermes_apprentice.storage.forgotten import REMOVED, reduced_to
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.validator.regression import Contender
 
@@ -30,11 +31,19 @@ def dataset_of(shop: Workshop, manifest: Manifest) -> Dataset:
     """Return the dataset that a version was trained and judged on.
 
     Raises:
-        DatasetError: It is gone, or is not what the signed manifest names.
+        DatasetError: It is gone, or is neither what the signed manifest names nor what that
+            became when sessions were forgotten.
     """
     run = dict(manifest.recipe).get(RUN, "")
+    with shop.database.transaction() as connection:
+        reduced = reduced_to(connection, manifest.dataset)
+    if reduced == REMOVED:
+        raise DatasetError(
+            f"The dataset of '{manifest.slug}' version {manifest.version} was removed, because "
+            "the sessions it came from were forgotten."
+        )
     dataset = read_dataset(shop.run_dir(run) / "dataset")
-    if dataset.digest != manifest.dataset:
+    if dataset.digest not in (manifest.dataset, reduced):
         raise DatasetError(
             f"The dataset of '{manifest.slug}' version {manifest.version} is not the one that it "
             "was trained on."
@@ -48,13 +57,17 @@ def is_imported(manifest: Manifest) -> bool:
 
 
 def tested(shop: Workshop, slug: str, version: int) -> list[Dataset]:
-    """Return the dataset of a version, whose test split stays a test; none of an imported one.
+    """Return the dataset of a version, whose test split stays a test.
+
+    None of an imported version, and none where all of it was forgotten.
 
     Raises:
         ApprenticeError: The version is damaged, or its dataset is gone or changed.
     """
     manifest = shop.registry.open_version(slug, version).manifest
-    return [] if is_imported(manifest) else [dataset_of(shop, manifest)]
+    with shop.database.transaction() as connection:
+        forgotten = reduced_to(connection, manifest.dataset) == REMOVED
+    return [] if forgotten or is_imported(manifest) else [dataset_of(shop, manifest)]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import sqlite3
 from dataclasses import replace
 
 from hermes_apprentice.approvals import changes, desk
+from hermes_apprentice.domain.approval import ProposalState
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Specialist, Stage, Step
@@ -20,6 +21,7 @@ from hermes_apprentice.pipeline.past import dataset_of, lessons
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.statistics.intervals import binomial_upper
 from hermes_apprentice.storage.approvals import add_message, find_proposal
+from hermes_apprentice.storage.forgotten import tainted_versions
 from hermes_apprentice.storage.patterns import PatternStore
 from hermes_apprentice.storage.rollouts import last_asked, latest, list_rollouts
 from hermes_apprentice.storage.specialists import find_specialist, save_specialist
@@ -32,6 +34,8 @@ LEAST = 20
 
 CONFIDENCE = 0.99
 """That recent agreement is below the target before retraining is proposed; every tick looks."""
+
+_SETTLED = (Step.REGISTERED, Step.REJECTED, Step.WAITING, Step.FAILED)
 
 _DAY = 86_400.0
 
@@ -68,6 +72,40 @@ def propose_retraining(shop: Workshop) -> list[str]:
                 )
                 asked.append(handle)
     return asked
+
+
+def propose_without_forgotten(shop: Workshop) -> list[str]:
+    """Ask about every version in service that was trained on forgotten sessions.
+
+    Asked again when more of its sessions were forgotten since the operator said no.
+
+    Returns:
+        The handles of the questions that are open, new or not.
+    """
+    handles = []
+    with shop.database.transaction() as connection:
+        for one in tainted_versions(connection):
+            specialist = find_specialist(connection, one.slug)
+            if (
+                specialist is None
+                or specialist.version != one.version
+                or specialist.step not in _SETTLED
+                or PatternStore(connection).is_merged(specialist.pattern_id)
+            ):
+                continue
+            handle = handle_of(one.slug, one.version)
+            known = find_proposal(connection, handle)
+            if known is None or (
+                known.state is not ProposalState.OPEN and known.created_at < one.at
+            ):
+                left = len(PatternStore(connection).members(specialist.pattern_id))
+                text = changes.forgotten_question(handle, one.slug, one.version, one.examples, left)
+                approvals = shop.settings.approvals
+                desk.ask(connection, handle, one.slug, text, approvals, shop.clock())
+            elif known.state is not ProposalState.OPEN:
+                continue
+            handles.append(handle)
+    return handles
 
 
 def present_question(connection: sqlite3.Connection, handle: str, shown: str) -> str | None:

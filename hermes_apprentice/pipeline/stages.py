@@ -80,6 +80,11 @@ def resume(pipeline: Pipeline, slug: str, reason: str) -> str:
     def again(before: Rollout, now: float) -> Rollout:
         if before.stage in (*_MOVING, Stage.LIVE):
             return replace(before, held=False)
+        if before.version not in pipeline.shop.registry.versions(slug):
+            raise ReplyError(
+                f"Version {before.version} of '{slug}' was removed; train another one with: "
+                f"apprentice tick --retry {slug}"
+            )
         return replace(
             before,
             stage=Stage.SHADOW,

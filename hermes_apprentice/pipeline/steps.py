@@ -37,6 +37,9 @@ from hermes_apprentice.storage.transfers import highest_number, remember_number
 
 _RESULT = TypeAdapter(TrainingResult)
 
+MOVING = (Step.APPROVED, Step.DATASET_BUILT, Step.TRAINED, Step.VALIDATED)
+"""Steps that a tick works on."""
+
 _LENGTH_MARGIN = 1.25
 """How far beyond the lengths seen in training a request may be."""
 

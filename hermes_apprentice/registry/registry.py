@@ -208,11 +208,16 @@ class Registry:
             self._write_alias(slug, history[:-1])
         return history[-2]
 
-    def remove(self, slug: str, version: int) -> None:
-        """Delete a version that is not the current one; its number is never used again.
+    def remove(self, slug: str, version: int, *, current: bool = False) -> None:
+        """Delete a version; its number is never used again.
+
+        Args:
+            slug: The specialist.
+            version: The version.
+            current: Whether the current version may go, too; the one before it becomes current.
 
         Raises:
-            RegistryError: It is the current version, or the disk refused.
+            RegistryError: It is the current version and may not go, or the disk refused.
             UnknownVersionError: There is no such version.
         """
         check_slug(slug)
@@ -220,7 +225,7 @@ class Registry:
             history = self._alias(slug).history
             if version not in self.versions(slug):
                 raise UnknownVersionError(f"the registry has no version {version} of '{slug}'")
-            if history and history[-1] == version:
+            if history and history[-1] == version and not current:
                 raise RegistryError(f"version {version} of '{slug}' is the current one; it stays")
             # First the signed note that the number was used, then the files.
             self._write_alias(slug, tuple(item for item in history if item != version))
@@ -278,14 +283,19 @@ class Registry:
     # -- the matcher --------------------------------------------------------------
 
     def publish_matcher(
-        self, files: Mapping[str, bytes], details: Mapping[str, Any], above: int = 0
+        self,
+        files: Mapping[str, bytes],
+        details: Mapping[str, Any],
+        above: int = 0,
+        keep: int = MATCHERS_KEPT,
     ) -> int:
-        """Sign the matcher's files and return their number; the last three stay on disk.
+        """Sign the matcher's files and return their number.
 
         Args:
             files: Contents by name.
             details: Values that are signed with them.
             above: A number that was used before, whatever the folder says by now.
+            keep: How many stay on disk, this one among them.
 
         Raises:
             RegistryError: A name is odd, there is no file, or the disk refused to write.
@@ -311,9 +321,22 @@ class Registry:
                     }
                 )
                 sealed.seal(folder, Document.MATCHER, payload, self._keys)
-            for old in numbers[: -(MATCHERS_KEPT - 1)]:
-                shutil.rmtree(self.root / MATCHER_FOLDER / str(old), ignore_errors=True)
+            self._drop_matchers(numbers[: max(0, len(numbers) + 1 - keep)])
         return number
+
+    def drop_matchers(self) -> None:
+        """Delete every matcher; requests go to the upstream until another one is published.
+
+        Raises:
+            RegistryError: The disk refused.
+        """
+        with self._writing():
+            self._drop_matchers(self._matchers())
+
+    def _drop_matchers(self, numbers: tuple[int, ...]) -> None:
+        for number in numbers:
+            with _translated("the registry"):
+                shutil.rmtree(self.root / MATCHER_FOLDER / str(number))
 
     def open_matcher(self, least: int = 0) -> RegisteredMatcher:
         """Return the newest matcher with the verified bytes of its files.

@@ -72,7 +72,7 @@ def digest_of(request: str) -> str:
 
 
 def add_correction(connection: sqlite3.Connection, correction: Correction) -> bool:
-    """Keep a correction; the same one twice is kept once.
+    """Keep a correction; the same one twice is kept once, one of a forgotten session never.
 
     Args:
         connection: Inside a transaction.
@@ -85,7 +85,8 @@ def add_correction(connection: sqlite3.Connection, correction: Correction) -> bo
         """
         INSERT OR IGNORE INTO corrections
             (session_id, asked_at, kind, at, request_digest, slug, version)
-        VALUES (?, ?, ?, ?, ?, ?, ?)
+        SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
+        WHERE ?1 NOT IN (SELECT session_id FROM forgotten_sessions)
         """,
         (
             correction.session_id,

@@ -23,6 +23,7 @@ PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=NORMAL",
     "PRAGMA foreign_keys=ON",
+    "PRAGMA secure_delete=ON",
     f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
 )
 
@@ -124,6 +125,15 @@ class Database:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise translated(self.path, error) from error
+
+    def settle(self) -> bool:
+        """Write what the log holds into the file and empty it, so that no deleted text is left.
+
+        Returns:
+            Whether it could be emptied; readers at work put it off until a later call.
+        """
+        (row,) = self.read("PRAGMA wal_checkpoint(TRUNCATE)")
+        return not row[0]
 
     def copy_to(self, path: Path) -> Database:
         """Return an independent copy of the whole database, at ``path``."""

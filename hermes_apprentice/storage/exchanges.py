@@ -57,6 +57,8 @@ class ExchangeStore:
     def upsert(self, records: Iterable[StoredExchange], observed_at: float) -> None:
         """Insert exchanges, or overwrite what is stored under their ids.
 
+        Those of forgotten sessions are passed over, whoever asks.
+
         Args:
             records: What to keep; ids never change, so a repeated call changes nothing.
             observed_at: Unix time; kept from the first sight.
@@ -65,7 +67,8 @@ class ExchangeStore:
         with self._database.transaction() as connection:
             connection.executemany(
                 f"INSERT INTO exchanges ({_COLUMNS}, user_row, answer_row, observed_at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                "SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? "
+                "WHERE ?3 NOT IN (SELECT session_id FROM forgotten_sessions) "
                 "ON CONFLICT (exchange_id) DO UPDATE SET source = excluded.source, "
                 "turn_index = excluded.turn_index, answer = excluded.answer, "
                 "model = excluded.model, answered_at = excluded.answered_at, "

@@ -324,6 +324,33 @@ CREATE TABLE judgements (
 ) WITHOUT ROWID;
 """
 
+_FORGOTTEN = """
+CREATE TABLE forgotten_sessions (
+    session_id      TEXT PRIMARY KEY,
+    at              REAL NOT NULL,
+    finished        INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE forgotten_turns (
+    digest          TEXT PRIMARY KEY
+) WITHOUT ROWID;
+CREATE TABLE forgetting (
+    exchange_id     TEXT PRIMARY KEY,
+    pattern_id      TEXT,
+    asked_at        REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE reduced_datasets (
+    digest          TEXT PRIMARY KEY,
+    reduced         TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE tainted_versions (
+    slug            TEXT NOT NULL,
+    version         INTEGER NOT NULL,
+    examples        INTEGER NOT NULL,
+    at              REAL NOT NULL,
+    PRIMARY KEY (slug, version)
+) WITHOUT ROWID;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _LEARNING,
     _SERVING,
@@ -338,5 +365,6 @@ MIGRATIONS: tuple[str, ...] = (
     _TRANSFERS,
     _CHOSEN_KINDS,
     _JUDGEMENTS,
+    _FORGOTTEN,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

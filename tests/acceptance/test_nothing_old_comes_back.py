@@ -11,7 +11,8 @@ import pytest
 
 from hermes_apprentice.domain.specialist import Specialist, Stage, Step
 from hermes_apprentice.errors import SignatureError
-from hermes_apprentice.pipeline import Pipeline, open_pipeline
+from hermes_apprentice.pipeline import Pipeline, forgetting, open_pipeline
+from hermes_apprentice.pipeline.past import dataset_of
 from hermes_apprentice.registry.registry import MATCHER_FOLDER
 from hermes_apprentice.router.loading import RegistrySource
 from hermes_apprentice.router.specialists import Loading
@@ -123,3 +124,26 @@ def test_an_alias_that_was_put_back_changes_nothing_that_is_served(pipeline: Pip
     assert rollout is not None
     assert now is not None
     assert (rollout.version, rollout.stage, now.version) == (2, Stage.SHADOW, 2)
+
+
+def test_what_was_forgotten_leaves_service_with_the_next_version(pipeline: Pipeline) -> None:
+    shop, slug = pipeline.shop, ticket(pipeline).slug
+    rows = shop.database.read(
+        "SELECT session_id, exchange_id FROM exchanges JOIN pattern_members USING (exchange_id) "
+        "JOIN specialists USING (pattern_id) WHERE slug = ? ORDER BY asked_at LIMIT 3",
+        (slug,),
+    )
+    forgetting.forget(shop, sorted({row["session_id"] for row in rows}))
+    (question,) = (one for one in pipeline.questions() if slug in one.about)
+    pipeline.reply(f"train {question.handle}")
+    while pipeline.tick().pending:
+        pass
+    after = ticket(pipeline)
+    assert (after.step, after.version) == (Step.REGISTERED, 2), after.reason
+    assert shop.registry.versions(slug) == (2,)
+    learnt = dataset_of(shop, shop.registry.open_version(slug, 2).manifest).examples
+    assert not {row["exchange_id"] for row in rows} & {one.example_id for one in learnt}
+    # The matcher was fitted without them, and no older one is left.
+    assert shop.registry.open_matcher().details["forgotten"] >= 1
+    assert len(list((shop.registry.root / MATCHER_FOLDER).iterdir())) == 1
+    assert not pipeline.tick().matcher_refitted

@@ -26,6 +26,7 @@ from hermes_apprentice.observer.profiles import discover_profiles
 from hermes_apprentice.observer.session_db import SessionReader
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchanges import ExchangeStore
+from hermes_apprentice.storage.forgotten import forget_sessions
 
 LATER = 4e9
 """A time at which every file is old enough to be trusted."""
@@ -69,6 +70,10 @@ class Home:
 
     def poll(self, now: float = LATER) -> HarvestReport:
         return harvest(self.state_db, "default", self.database, now)
+
+    def forget(self, *sessions: str) -> None:
+        with self.database.transaction() as connection:
+            forget_sessions(connection, sessions, LATER)
 
     def exchanges(self) -> list[Exchange]:
         return list(self.store.iterate(eligible_only=False))
@@ -506,6 +511,47 @@ def test_a_deleted_session_is_forgotten_with_its_embeddings(home: Home) -> None:
     assert home.poll().deleted == 1
     assert [e.session_id for e in home.exchanges()] == ["s2"]
     assert home.store.embeddings("digest").exchange_ids == (ids[1],)
+
+
+def test_a_session_forgotten_on_request_is_never_read_again(home: Home) -> None:
+    for name in ("s1", "s2"):
+        home.session(name)
+        home.turn(name, f"asked in {name}")
+    home.poll()
+    home.forget("s1")
+    home.turn("s1", "asked later")
+    home.turn("s2", "asked in s2 later")
+    assert home.poll().new == 1
+    with home.database.transaction() as connection:
+        connection.execute("DELETE FROM observer_cursors")  # every row is read anew
+    assert home.poll().new == 0
+    assert {e.session_id for e in home.exchanges()} == {"s2"}
+
+
+def test_a_session_can_be_excluded_before_it_was_ever_read(home: Home) -> None:
+    home.session("s1")
+    home.turn("s1", "asked")
+    home.forget("s1")
+    assert home.poll().new == 0
+    assert home.exchanges() == []
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_branch_brings_nothing_back_of_a_forgotten_parent(home: Home, deleted: bool) -> None:
+    home.session("s1")
+    home.turn("s1", "one", "1")
+    home.turn("s1", "two", "2")
+    home.poll()
+    home.forget("s1")
+    home.session("s2", parent_session_id="s1", model_config={"_branched_from": "s1"})
+    for message in home.live("s1"):
+        home.hermes.append_message("s2", message["role"], message["content"])
+    if deleted:
+        home.hermes.delete_session("s1")
+    home.turn("s2", "three", "3")
+    home.turn("s2", "one", "1")  # asked again, so it is the branch's own
+    home.poll()
+    assert [e.request for e in home.exchanges()] == ["three", "one"]
 
 
 def test_pruned_sessions_are_forgotten_however_old_they_are(home: Home) -> None:

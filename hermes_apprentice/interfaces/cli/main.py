@@ -17,6 +17,7 @@ import typer
 from hermes_apprentice import __version__
 from hermes_apprentice.errors import ApprenticeError, ConfigError, MissingExtraError
 from hermes_apprentice.interfaces.cli import (
+    forgetting,
     installing,
     jobs,
     keys,
@@ -43,6 +44,7 @@ app = typer.Typer(
     add_completion=False,
 )
 learning.add_to(app)
+forgetting.add_to(app)
 running.add_to(app)
 money.add_to(app)
 installing.add_to(app)
