@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -21,6 +22,12 @@ from hermes_apprentice.errors import ConfigError
 
 ADMIN_KEY_ENV = "APPRENTICE_ADMIN_KEY"
 """Variable with the operator's key; Hermes' dashboard finds it in Hermes' ``.env``."""
+
+HOST_ENV = "APPRENTICE_HOST"
+"""Variable that a container gets: by which name the machine that it runs on is reached."""
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})
+"""Hosts by which a machine means itself."""
 
 
 class _Section(BaseModel):
@@ -545,7 +552,37 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             for item in error.errors()
         )
         raise ConfigError(f"{path}: {problems}") from error
-    return with_keys(settings, variables)
+    return _as_reached(with_keys(settings, variables), variables.get(HOST_ENV, ""))
+
+
+def _as_reached(settings: Settings, host: str) -> Settings:
+    """Return the settings with the machine's own loopback as a container on it reaches it.
+
+    The same file is read on both sides, and what listens on 127.0.0.1 outside is not there inside.
+    """
+    if not host:
+        return settings
+    upstream = settings.upstream
+    tiers = tuple(
+        one.model_copy(update={"base_url": _moved(one.base_url, host)})
+        for one in upstream.fallbacks
+    )
+    moved = {"base_url": _moved(upstream.base_url, host), "fallbacks": tiers}
+    return settings.model_copy(
+        update={
+            "upstream": upstream.model_copy(update=moved),
+            "vllm": settings.vllm.model_copy(update={"url": _moved(settings.vllm.url, host)}),
+        }
+    )
+
+
+def _moved(url: str, host: str) -> str:
+    parts = urlsplit(url)
+    if parts.hostname not in LOOPBACK:
+        return url
+    user, at, _ = parts.netloc.rpartition("@")
+    port = f":{parts.port}" if parts.port else ""
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{host}{port}"))
 
 
 def with_keys(settings: Settings, environment: Mapping[str, str] | None = None) -> Settings:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hermes_apprentice import __version__
 from hermes_apprentice.interfaces.install.placement import HOST_IN_CONTAINER
-from hermes_apprentice.settings import Settings
+from hermes_apprentice.settings import HOST_ENV, Settings
 
 TRAINING_PYTHON = "/opt/training/bin/python"
 """The interpreter with torch, in an image that was built with ``TRAINING=yes``."""
@@ -37,7 +37,11 @@ def compose_text(
         hidden: Files below Hermes' home that the container is not to see.
     """
     home, hermes, port = settings.home, settings.hermes_home, settings.server.port
-    environment = {"APPRENTICE_HOME": _literal(home), "HERMES_HOME": _literal(hermes)}
+    environment = {
+        "APPRENTICE_HOME": _literal(home),
+        "HERMES_HOME": _literal(hermes),
+        HOST_ENV: HOST_IN_CONTAINER,
+    }
     lines = [
         "# Written by `apprentice setup --isolation docker`, with the paths of this machine.",
         "services:",

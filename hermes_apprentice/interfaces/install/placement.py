@@ -25,7 +25,7 @@ from pydantic import SecretStr
 
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.interfaces.install.wishes import Machine
-from hermes_apprentice.settings import Settings
+from hermes_apprentice.settings import LOOPBACK, Settings
 
 HOST_IN_CONTAINER = "host.docker.internal"
 """Name under which a container reaches the machine that it runs on."""
@@ -44,7 +44,6 @@ GUEST_PYTHON = "/opt/hermes-apprentice/bin/python"
 
 _SERVER = "hermes_apprentice.interfaces.mcp_tools"
 _ACROSS = "hermes_apprentice.interfaces.across"
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})
 
 
 class Isolation(StrEnum):
@@ -233,7 +232,7 @@ def sidecar_url(settings: Settings) -> str:
 
 
 def _is_loopback(url: str) -> bool:
-    return (urlsplit(url).hostname or "") in _LOOPBACK
+    return (urlsplit(url).hostname or "") in LOOPBACK
 
 
 def job_command(placement: Placement, script: str) -> Sequence[str]:

@@ -31,6 +31,7 @@ from hermes_apprentice.settings import (
     Settings,
     TierSettings,
     UpstreamSettings,
+    load_settings,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -169,7 +170,7 @@ def test_the_container_gets_the_keys_of_the_endpoints_that_stand_in() -> None:
 
     def passed(key_file: bool) -> set[str]:
         service = yaml.safe_load(compose_text(chain, "1:1", "K", key_file, ()))["services"]
-        homes = {"APPRENTICE_HOME", "HERMES_HOME"}
+        homes = {"APPRENTICE_HOME", "HERMES_HOME", "APPRENTICE_HOST"}
         return set(service["apprentice"]["environment"]) - homes
 
     assert passed(False) == {"K", "FIREWORKS_API_KEY"}
@@ -177,6 +178,27 @@ def test_the_container_gets_the_keys_of_the_endpoints_that_stand_in() -> None:
     assert passed(True) == {"FIREWORKS_API_KEY"}
     assert "--env-file" in start_command(chain, "K", True)
     assert "--env-file" not in start_command(example(), "K", True)
+
+
+def test_inside_the_container_every_endpoint_on_the_machine_is_asked_there(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(
+        '[upstream]\nbase_url = "http://localhost:8000/v1"\n'
+        '[[upstream.fallbacks]]\nbase_url = "http://127.0.0.1:8001/v1"\nname = "second"\n'
+        '[[upstream.fallbacks]]\nbase_url = "https://model.example/v1"\n'
+        '[vllm]\nserver = "url"\nurl = "http://me@[::1]:8002/v1"\n'
+    )
+    service = yaml.safe_load(compose_text(example(), "1:1", "K", False, ()))["services"]
+    given = service["apprentice"]["environment"]
+    homes = {"APPRENTICE_HOME": str(tmp_path), "HERMES_HOME": str(tmp_path / "hermes")}
+    inside = load_settings(homes | {"APPRENTICE_HOST": given["APPRENTICE_HOST"]})
+    assert inside.upstream.base_url == "http://host.docker.internal:8000/v1"
+    assert [one.base_url for one in inside.upstream.fallbacks] == [
+        "http://host.docker.internal:8001/v1",
+        "https://model.example/v1",
+    ]
+    assert inside.vllm.url == "http://me@host.docker.internal:8002/v1"
+    # The same file says the same as before where there is no container.
+    assert load_settings(homes).upstream.fallbacks[0].base_url == "http://127.0.0.1:8001/v1"
 
 
 def test_paths_with_spaces_quotes_and_dollars_survive_in_the_compose_file() -> None:
