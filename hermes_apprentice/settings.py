@@ -81,6 +81,9 @@ class TrainerSettings(_Section):
     seed: int = 7
     """For everything random in training."""
 
+    drop_doubtful: bool = True
+    """Do not let a classifier learn from answers that others of the kind say are wrong."""
+
     base_model: str = "Qwen/Qwen2.5-1.5B-Instruct"
     """Model that generators start from; classifiers and extractors do not use it."""
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from hermes_apprentice.dataset import near_duplicates
-from hermes_apprentice.dataset.card import render_card
+from hermes_apprentice.dataset.card import CARD, render_card
 from hermes_apprentice.dataset.cleaning import clean, plain
 from hermes_apprentice.dataset.splits import Group, split_groups
 from hermes_apprentice.domain.dataset import Dataset, Example, Split
@@ -31,7 +31,6 @@ from hermes_apprentice.storage.files import new_folder
 
 EXAMPLES = "examples.jsonl"
 MANIFEST = "manifest.json"
-CARD = "card.md"
 FORMAT = 2
 RECIPE = 1
 """Counts up whenever the same exchanges would give other examples than before."""

@@ -1,14 +1,21 @@
-"""A dataset, described for a person. Pure; holds counts, and no text of any request."""
+"""A dataset, described for a person. Holds counts, and no text of any request."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from hermes_apprentice.domain.dataset import Dataset, Split
 from hermes_apprentice.domain.shape import ShapeKind
 from hermes_apprentice.privacy.redaction import Policy
+from hermes_apprentice.storage.files import write_atomically
+
+CARD = "card.md"
+"""Name of the file in a dataset's folder."""
+
+_DOUBTED = "\n## Doubtful answers\n\n"
 
 _REASONS = {
     "ineligible": "answered with tools, in several calls, or taken back",
@@ -83,6 +90,23 @@ def render_card(
         missing = ", ".join(policy.not_covered) or "none"
         lines += ["", f"Not covered, because no language model is installed: {missing}."]
     return "\n".join(lines) + "\n"
+
+
+def note_doubtful(folder: Path, count: int) -> None:
+    """Add to the card of a built dataset how many of its answers were not learnt from.
+
+    Args:
+        folder: Of the dataset.
+        count: How many; replaces what was noted before.
+    """
+    path = folder / CARD
+    text = path.read_text(encoding="utf-8").partition(_DOUBTED)[0]
+    said = (
+        f"{count} answers of the training and validation splits were not learnt from: models that "
+        "had not seen them give another label with confidence (confident learning). They are in "
+        "the file, and count in every figure; trainer.drop_doubtful switches this off."
+    )
+    write_atomically(path, f"{text}{_DOUBTED}{said}\n".encode())
 
 
 def _day(moment: float) -> str:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from hermes_apprentice.dataset.builder import CARD, EXAMPLES, MANIFEST, digest_of
+from hermes_apprentice.dataset.builder import EXAMPLES, MANIFEST, digest_of
+from hermes_apprentice.dataset.card import CARD
 from hermes_apprentice.dataset.reader import read_dataset
 from hermes_apprentice.domain.dataset import Example, Split
 from hermes_apprentice.domain.shape import Shape

@@ -12,6 +12,9 @@ from enum import StrEnum
 from hermes_apprentice.domain.prompt import PromptTemplate
 from hermes_apprentice.domain.shape import Kind
 
+DOUBTFUL = "doubtful"
+"""Name in a recipe under which stands how many answers were not learnt from, as likely wrong."""
+
 
 class Method(StrEnum):
     """How a specialist is trained."""
@@ -85,6 +88,9 @@ class TrainingJob:
 
     seed: int
     """For everything random."""
+
+    drop_doubtful: bool = True
+    """Whether answers that are probably wrong are not learnt from."""
 
     generator: GeneratorOrder | None = None
     """What a generator needs; ``None`` for the other kinds."""

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from hermes_apprentice.approvals import changes, messages
 from hermes_apprentice.dataset.builder import build_dataset
+from hermes_apprentice.dataset.card import note_doubtful
 from hermes_apprentice.dataset.reader import read_dataset
 from hermes_apprentice.domain.dataset import Dataset
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
@@ -23,7 +24,7 @@ from hermes_apprentice.domain.pattern import Candidate, Pattern
 from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Envelope, Manifest, Specialist, Stage, Step
-from hermes_apprentice.domain.training import TrainingResult
+from hermes_apprentice.domain.training import DOUBTFUL, TrainingResult
 from hermes_apprentice.errors import NotEnoughExamplesError, RegistryError
 from hermes_apprentice.pipeline.generators import why_not
 from hermes_apprentice.pipeline.judging import VERDICT, VERDICT_FILE, judge
@@ -108,12 +109,15 @@ def _build(shop: Workshop, specialist: Specialist) -> Outcomes:
 
 def _train(shop: Workshop, specialist: Specialist) -> Outcomes:
     result = train(shop, specialist)
-    return _to(
-        specialist,
-        Step.TRAINED,
+    reason = (
         f"{result.kind.with_article.capitalize()} was trained in {result.seconds:.1f} s "
-        f"({result.method}).",
+        f"({result.method})."
     )
+    doubted = int(dict(result.recipe).get(DOUBTFUL, "0"))
+    if doubted:
+        note_doubtful(shop.run_dir(specialist.run_id) / "dataset", doubted)
+        reason += f" It did not learn from {doubted} answers that are probably wrong."
+    return _to(specialist, Step.TRAINED, reason)
 
 
 def _validate(shop: Workshop, specialist: Specialist) -> Outcomes:

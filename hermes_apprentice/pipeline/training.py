@@ -58,6 +58,7 @@ def train(shop: Workshop, specialist: Specialist) -> TrainingResult:
             embedder=shop.embedder.name,
             train_python=find_train_python(shop.settings.trainer.train_python) or "",
             seed=shop.settings.trainer.seed,
+            drop_doubtful=shop.settings.trainer.drop_doubtful,
             generator=order_for(shop.settings) if specialist.kind is Kind.GENERATOR else None,
         )
         result = _run(shop, specialist, job)

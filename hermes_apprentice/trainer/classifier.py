@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hermes_apprentice.domain.dataset import Example
 from hermes_apprentice.domain.evaluation import f1, label_key
 from hermes_apprentice.domain.shape import Shape, ShapeKind
-from hermes_apprentice.domain.training import Method
+from hermes_apprentice.domain.training import DOUBTFUL, Method
 from hermes_apprentice.embedding.base import Encoding, FloatArray
 from hermes_apprentice.errors import TrainingError
 from hermes_apprentice.inference.base import Prediction
@@ -29,7 +29,7 @@ from hermes_apprentice.inference.classifier import (
 )
 from hermes_apprentice.inference.confidence import Calibration, Typicality, nearness
 from hermes_apprentice.inference.features import text_inputs
-from hermes_apprentice.inference.head import SoftmaxHead, bag_of
+from hermes_apprentice.inference.head import SoftmaxHead, bag_of, softmax
 from hermes_apprentice.inference.perceptron import Perceptron
 from hermes_apprentice.inference.words import split_words
 from hermes_apprentice.trainer.calibrating import (
@@ -38,6 +38,7 @@ from hermes_apprentice.trainer.calibrating import (
     fit_calibration,
     typicality_of,
 )
+from hermes_apprentice.trainer.doubtful import doubtful, without
 from hermes_apprentice.trainer.folds import Fold, make_folds
 from hermes_apprentice.trainer.head_fitting import OPTIONS, choose_head, fit_head
 from hermes_apprentice.trainer.perceptron_fitting import PerceptronSettings, fit_perceptron
@@ -99,8 +100,12 @@ def train_classifier(
     encodings: Sequence[Encoding],
     seed: int,
     progress: Progress,
+    *,
+    drop_doubtful: bool = True,
 ) -> JudgedClassifier:
-    """Train on all ``examples``.
+    """Train on all ``examples``, or on all but those whose answers are probably wrong.
+
+    A second cross-validation without these decides; every answer counts in what it says.
 
     Raises:
         TrainingError: The answers are no labels, or there are fewer than two labels to tell apart.
@@ -148,28 +153,43 @@ def train_classifier(
             settings,
         )
 
-    held_out = np.zeros((len(examples), len(labels)))
-    exemplars = []
-    for number, fold in enumerate(folds):
-        progress(0.3 + 0.5 * number / len(folds), f"cross-validation {number + 1}/{len(folds)}")
-        head = fit(fold.learn)
-        exemplars.append(
-            fold.learn[
-                choose_exemplars(len(fold.learn), seed, classes[fold.learn].astype(np.int32))
-            ]
-        )
-        for place in fold.predict:
-            held_out[place] = (
-                head.scores(inputs[place])
-                if isinstance(head, Perceptron)
-                else head.scores(embeddings[place], bags[place])
+    def cross_fit(parts: Sequence[Fold], start: float) -> NDArray[np.float64]:
+        scores = np.zeros((len(examples), len(labels)))
+        for number, fold in enumerate(parts):
+            progress(
+                start + 0.25 * number / len(parts), f"cross-validation {number + 1}/{len(parts)}"
             )
+            head = fit(fold.learn)
+            for place in fold.predict:
+                scores[place] = (
+                    head.scores(inputs[place])
+                    if isinstance(head, Perceptron)
+                    else head.scores(embeddings[place], bags[place])
+                )
+        return scores
+
+    held_out = cross_fit(folds, 0.3)
+    unfit = doubtful(softmax(held_out), classes, MIN_PER_LABEL)
+    unfit &= drop_doubtful
+    if unfit.any():
+        fewer = without(folds, unfit)
+        found = cross_fit(fewer, 0.55)
+        # Counted on every answer, the doubtful ones as well: they are not learnt from, not denied.
+        if (found.argmax(axis=1) == classes).sum() >= (held_out.argmax(axis=1) == classes).sum():
+            folds, held_out = fewer, found
+        else:
+            unfit[:] = False
+    exemplars = [
+        fold.learn[choose_exemplars(len(fold.learn), seed, classes[fold.learn].astype(np.int32))]
+        for fold in folds
+    ]
 
     progress(0.8, "fitting on all examples")
-    kept = choose_exemplars(len(examples), seed, classes.astype(np.int32))
+    learnt = np.flatnonzero(~unfit)
+    kept = learnt[choose_exemplars(len(learnt), seed, classes[learnt].astype(np.int32))]
     model = Classifier(
         labels=labels,
-        head=fit(np.arange(len(examples))),
+        head=fit(learnt),
         owners=classes[kept].astype(np.int32),
         calibration=Calibration(weights=np.zeros(SIGNALS), bias=0.0),
         typicality=Typicality(exemplars=embeddings[kept], usual=1.0, foreign=0.0),
@@ -181,6 +201,8 @@ def train_classifier(
         "folds": str(len(folds)),
         "labels": str(len(labels)),
     }
+    if unfit.any():
+        recipe[DOUBTFUL] = str(int(unfit.sum()))
     bare = ClassifierFit(model, classes, folds, exemplars, held_out)
     return judged(bare, shape, examples, embeddings, held_out, Method.HEAD, recipe)
 

@@ -39,18 +39,23 @@ def train(
     seed: int,
     progress: Progress,
     finetune: Finetuner | None = None,
+    *,
+    drop_doubtful: bool = True,
 ) -> Trained:
     """Train one specialist of a kind that runs in the sidecar.
 
     With ``Method.AUTO`` a classifier or an extractor is also given a fine-tuned encoder where
-    ``finetune`` can make one and there is something left to gain; see `better`.
+    ``finetune`` can make one and there is something left to gain; see `better`. With
+    ``drop_doubtful`` a classifier's head does not learn from answers that are probably wrong.
 
     Raises:
         TrainingError: These examples cannot be learned this way, and why.
     """
     check_enough(examples)
     if kind is Kind.CLASSIFIER:
-        return _train_classifier(method, shape, examples, embedder, seed, progress, finetune)
+        return _train_classifier(
+            method, shape, examples, embedder, seed, progress, finetune, drop_doubtful
+        )
     if method is Method.HEAD:
         raise TrainingError("an extractor is not trained by 'head'")
     if method is Method.FINETUNED and finetune is None:
@@ -88,6 +93,7 @@ def _train_classifier(
     seed: int,
     progress: Progress,
     finetune: Finetuner | None,
+    drop_doubtful: bool,
 ) -> Trained:
     if method not in (Method.AUTO, Method.HEAD, Method.FINETUNED):
         raise TrainingError(f"a classifier is not trained by {method.value!r}")
@@ -97,7 +103,14 @@ def _train_classifier(
     heavier = None if method is Method.HEAD else finetune
     end = 0.3 if heavier else 1.0
     encodings = _encode(embedder, examples, part_of(progress, 0.0, 0.4 * end))
-    light = train_classifier(shape, examples, encodings, seed, part_of(progress, 0.4 * end, end))
+    light = train_classifier(
+        shape,
+        examples,
+        encodings,
+        seed,
+        part_of(progress, 0.4 * end, end),
+        drop_doubtful=drop_doubtful,
+    )
     enough = not insist and light.trained.scores["agreement"] >= ENOUGH
     if heavier is None or enough:
         return light.trained

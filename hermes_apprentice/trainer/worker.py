@@ -71,6 +71,7 @@ def run(job: TrainingJob) -> TrainingResult:
             job.seed,
             report,
             finetune,
+            drop_doubtful=job.drop_doubtful,
         )
     result = TrainingResult(
         run_id=job.run_id,

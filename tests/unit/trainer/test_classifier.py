@@ -7,6 +7,7 @@ import pytest
 from hermes_apprentice.domain.dataset import Example
 from hermes_apprentice.domain.shape import Shape, ShapeKind
 from hermes_apprentice.domain.shape_inference import infer_shape
+from hermes_apprentice.domain.training import DOUBTFUL
 from hermes_apprentice.errors import ArtefactError, TrainingError
 from hermes_apprentice.inference.classifier import LABELS_FILE, WEIGHTS_FILE, Classifier
 from hermes_apprentice.inference.perceptron import Perceptron
@@ -134,3 +135,29 @@ def test_labels_that_depend_on_two_words_together_get_a_head_with_a_hidden_layer
     )
     assert before.text == after.text == "different"
     assert before.confidence == pytest.approx(after.confidence, abs=0.02)
+
+
+def spoilt(rows: list[tuple[str, str]], every: int) -> tuple[list[tuple[str, str]], int]:
+    """Give every n-th request another label of those that there are."""
+    names = sorted({label for _, label in rows})
+    found = [
+        (text, names[(names.index(label) + 1) % len(names)] if number % every == 0 else label)
+        for number, (text, label) in enumerate(rows)
+    ]
+    return found, sum(one != other for one, other in zip(rows, found, strict=True))
+
+
+def test_answers_that_others_contradict_are_not_learnt_from_and_are_counted(
+    make_examples: Make, tickets: list[tuple[str, str]]
+) -> None:
+    rows, wrong = spoilt(tickets, 6)
+    trained = train(make_examples, rows)
+    doubted = int(trained.recipe[DOUBTFUL])
+    assert 0.5 * wrong <= doubted <= wrong + 2
+    # They are predicted and counted as before, so that the figures hide nothing.
+    assert len(trained.held_out) == len(rows)
+    assert trained.scores["agreement"] <= 1 - 0.9 * wrong / len(rows)
+
+
+def test_right_answers_are_not_doubted(make_examples: Make, tickets: list[tuple[str, str]]) -> None:
+    assert DOUBTFUL not in train(make_examples, tickets).recipe
