@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -104,12 +105,21 @@ def run_demo(
     root = keep or Path(tempfile.mkdtemp(prefix="apprentice-demo-"))
     root.mkdir(parents=True, exist_ok=True)
     try:
-        asyncio.run(
-            _Story(told, Place(root=root.resolve(), live=live_upstream), seed, live_base_url).tell()
-        )
+        story = _Story(told, Place(root=root.resolve(), live=live_upstream), seed, live_base_url)
+        asyncio.run(_until_stopped(story))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None  # the command line knows what that means
     finally:
         if keep is None:
             shutil.rmtree(root, ignore_errors=True)
+
+
+async def _until_stopped(story: _Story) -> None:
+    """Tell the story; SIGTERM stops it as Ctrl-C does, with everything cleaned up."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await story.tell()
 
 
 async def apart(work: Callable[[], Result]) -> Result:

@@ -35,98 +35,88 @@ class Refusal:
         await send_json(send, self.status, self.body, self.headers)
 
 
-FORBIDDEN = Refusal(
-    status=403,
-    reason="forbidden",
-    body=error_body(
-        "Requests from web pages and for other hosts are refused.",
-        "invalid_request_error",
-        "forbidden",
-    ),
+def _refusal(
+    status: int, reason: str, text: str, kind: str, code: str, headers: HeaderList = ()
+) -> Refusal:
+    return Refusal(status=status, reason=reason, body=error_body(text, kind, code), headers=headers)
+
+
+FORBIDDEN = _refusal(
+    403,
+    "forbidden",
+    "Requests from web pages and for other hosts are refused.",
+    "invalid_request_error",
+    "forbidden",
 )
 """A page in somebody's browser, or another name than this machine's."""
 
-NO_KEY = Refusal(
-    status=401,
-    reason="no_key",
-    body=error_body(
-        "This sidecar is shared: send your tenant's key as 'Authorization: Bearer ap-...'.",
-        "invalid_request_error",
-        "invalid_api_key",
-    ),
-    headers=((b"www-authenticate", b"Bearer"),),
+NO_KEY = _refusal(
+    401,
+    "no_key",
+    "This sidecar is shared: send your tenant's key as 'Authorization: Bearer ap-...'.",
+    "invalid_request_error",
+    "invalid_api_key",
+    ((b"www-authenticate", b"Bearer"),),
 )
 """No key."""
 
-WRONG_KEY = Refusal(
-    status=401,
-    reason="wrong_key",
-    body=error_body(
-        "This key is not valid here, or not for the tenant named in X-Apprentice-Tenant. "
-        "Ask whoever runs the sidecar: apprentice tenants rotate.",
-        "invalid_request_error",
-        "invalid_api_key",
-    ),
-    headers=((b"www-authenticate", b'Bearer error="invalid_token"'),),
+WRONG_KEY = _refusal(
+    401,
+    "wrong_key",
+    "This key is not valid here, or not for the tenant named in X-Apprentice-Tenant. "
+    "Ask whoever runs the sidecar: apprentice tenants rotate.",
+    "invalid_request_error",
+    "invalid_api_key",
+    ((b"www-authenticate", b'Bearer error="invalid_token"'),),
 )
 """A wrong key, an old one, a revoked one, or another tenant's."""
 
-NO_ADMIN_KEY = Refusal(
-    status=401,
-    reason="no_admin_key",
-    body=error_body(
-        "The operator's pages need the operator's key: apprentice tenants admin-key.",
-        "invalid_request_error",
-        "invalid_api_key",
-    ),
-    headers=((b"www-authenticate", b'Basic realm="apprentice", charset="UTF-8"'),),
+NO_ADMIN_KEY = _refusal(
+    401,
+    "no_admin_key",
+    "The operator's pages need the operator's key: apprentice tenants admin-key.",
+    "invalid_request_error",
+    "invalid_api_key",
+    ((b"www-authenticate", b'Basic realm="apprentice", charset="UTF-8"'),),
 )
 """No operator's key, or a wrong one; a browser asks for it as a password."""
 
-UNREADABLE = Refusal(
-    status=503,
-    reason="unreadable",
-    body=error_body(
-        "Keys and quotas cannot be read at the moment, so nobody is let in; see /healthz.",
-        "server_error",
-        "tenants_unreadable",
-    ),
-    headers=((b"retry-after", b"5"),),
+UNREADABLE = _refusal(
+    503,
+    "unreadable",
+    "Keys and quotas cannot be read at the moment, so nobody is let in; see /healthz.",
+    "server_error",
+    "tenants_unreadable",
+    ((b"retry-after", b"5"),),
 )
 """The database could not be read for too long."""
 
-NOT_METERED = Refusal(
-    status=403,
-    reason="not_metered",
-    body=error_body(
-        "Your tokens or your budget are limited, and what this endpoint costs is not counted; "
-        "use /v1/chat/completions.",
-        "invalid_request_error",
-        "not_metered",
-    ),
+NOT_METERED = _refusal(
+    403,
+    "not_metered",
+    "Your tokens or your budget are limited, and what this endpoint costs is not counted; "
+    "use /v1/chat/completions.",
+    "invalid_request_error",
+    "not_metered",
 )
 """An endpoint whose charges nobody counts, for a tenant whose charges must be."""
 
-NO_PRICE = Refusal(
-    status=403,
-    reason="no_price",
-    body=error_body(
-        "Your budget is limited, and what this request would cost is not known here: send it "
-        "uncompressed and without paid extras, and name a model that has a price.",
-        "invalid_request_error",
-        "model_without_price",
-    ),
+NO_PRICE = _refusal(
+    403,
+    "no_price",
+    "Your budget is limited, and what this request would cost is not known here: send it "
+    "uncompressed and without paid extras, and name a model that has a price.",
+    "invalid_request_error",
+    "model_without_price",
 )
 """A model whose charges nobody can count."""
 
-NOT_SHARED = Refusal(
-    status=404,
-    reason="not_shared",
-    body=error_body(
-        "This endpoint is not open to tenants: it may show what others stored upstream.",
-        "invalid_request_error",
-        "not_found",
-    ),
+NOT_SHARED = _refusal(
+    404,
+    "not_shared",
+    "This endpoint is not open to tenants: it may show what others stored upstream.",
+    "invalid_request_error",
+    "not_found",
 )
 """An endpoint that belongs to the upstream's account, which all tenants share."""
 
@@ -134,22 +124,26 @@ NOT_SHARED = Refusal(
 def too_often(seconds: int) -> Refusal:
     """Refuse a request that came too soon."""
     text = f"Your tenant's rate is used up; try again in {seconds} s."
-    return Refusal(
-        status=429,
-        reason="rate",
-        body=error_body(text, "requests", "rate_limit_exceeded"),
-        headers=((b"retry-after", b"%d" % seconds),),
+    return _refusal(
+        429,
+        "rate",
+        text,
+        "requests",
+        "rate_limit_exceeded",
+        ((b"retry-after", b"%d" % seconds),),
     )
 
 
 def spent(what: str, seconds: int) -> Refusal:
     """Refuse a request that there is no room for until a day or a month is over."""
     text = f"Your tenant's {what} is used up; there is room again in {_span(seconds)}."
-    return Refusal(
-        status=429,
-        reason="quota",
-        body=error_body(text, "insufficient_quota", "insufficient_quota"),
-        headers=((b"retry-after", b"%d" % seconds), _FINAL),
+    return _refusal(
+        429,
+        "quota",
+        text,
+        "insufficient_quota",
+        "insufficient_quota",
+        ((b"retry-after", b"%d" % seconds), _FINAL),
     )
 
 

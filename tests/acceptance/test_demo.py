@@ -90,3 +90,28 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
         for pid in children_of(process.pid):
             os.kill(pid, signal.SIGKILL)
         process.communicate(timeout=30)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_demo_that_is_ended_leaves_no_folder(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [APPRENTICE, "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        assert list(tmp_path.glob("apprentice-demo-*"))
+        process.terminate()
+        process.communicate(timeout=120)
+        assert process.returncode == 130
+        assert list(tmp_path.glob("apprentice-demo-*")) == []
+    finally:
+        for pid in children_of(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        process.communicate(timeout=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -155,7 +156,9 @@ def opened(show_progress: bool = False) -> Iterator[tuple[Settings, Database, Pi
             BarColumn(),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=console, transient=True) as bar:
+        # What is said meanwhile appears above the bar; what goes into a file stays out of it.
+        above = sys.stdout.isatty()
+        with Progress(*columns, console=console, transient=True, redirect_stdout=above) as bar:
             task = bar.add_task("starting", total=1.0)
 
             def show(what: str, share: float) -> None:

@@ -15,6 +15,7 @@ from hermes_apprentice.interfaces.cli.console import (
     print_table,
     say,
 )
+from hermes_apprentice.pipeline.loop import TickReport
 from hermes_apprentice.storage.approvals import waiting_messages
 
 
@@ -138,17 +139,22 @@ def tick(
     with opened(show_progress=True) as (_, _, pipeline):
         done = pipeline.tick(retry or None, kind)
         reports = [done]
+        _tell(done, as_json)
         while until_idle and done.pending:
             done = pipeline.tick()
             reports.append(done)
+            _tell(done, as_json)
     if as_json:
         print_json(reports)
-        return
-    moves = [move for item in reports for move in (*item.moves, *item.failures)]
-    for move in moves:
-        say(f"{move.slug}: {move.step}. {move.reason}")
-    if not moves:
+    elif not any((*item.moves, *item.failures) for item in reports):
         say("Nothing to do: no approved candidate waits for its next step.")
+
+
+def _tell(report: TickReport, as_json: bool) -> None:
+    """Say which steps a tick took, as soon as it has: the next one may take an hour."""
+    if not as_json:
+        for move in (*report.moves, *report.failures):
+            say(f"{move.slug}: {move.step}. {move.reason}")
 
 
 def outbox(as_json: bool = Json) -> None:

@@ -30,6 +30,8 @@ _Budget = typer.Option(
 )
 _Grace = typer.Option(0.0, "--grace-hours", min=0, help="How long older keys still count.")
 _Yes = typer.Option(False, "--yes", help="Do not ask.")
+_Tenant = typer.Argument("", help="The tenant.")
+_Everybody = typer.Option(False, "--everybody", help="Instead of one tenant.")
 _Name = typer.Argument(help="The tenant.")
 
 
@@ -171,12 +173,11 @@ def delete(name: str = _Name, yes: bool = _Yes) -> None:
 @app.command()
 def assign(
     pattern: str = typer.Argument(help="A candidate such as gc-7f3a, or a specialist's name."),
-    tenant: str = typer.Argument("", help="The tenant."),
-    everybody: bool = typer.Option(False, "--everybody", help="Instead of one tenant."),
+    tenant: str = _Tenant,
+    everybody: bool = _Everybody,
 ) -> None:
     """Give a pattern to one tenant, so that it does not exist for the others; or to everybody."""
-    if bool(tenant) == everybody:
-        raise TenantError("Name a tenant, or say --everybody.")
+    _check_one(tenant, everybody)
     with opened() as (_, database, _):
         slug = TenantStore(database).assign(pattern, tenant or None)
     typer.echo(f"'{slug}' is seen by {'everybody' if everybody else repr(tenant)} from now on.")
@@ -185,16 +186,20 @@ def assign(
 @app.command()
 def profile(
     name: str = typer.Argument(help="A profile of Hermes, such as default."),
-    tenant: str = typer.Argument("", help="The tenant."),
-    everybody: bool = typer.Option(False, "--everybody", help="Instead of one tenant."),
+    tenant: str = _Tenant,
+    everybody: bool = _Everybody,
 ) -> None:
     """Say whose sessions a Hermes profile holds: new candidates out of them are that tenant's."""
-    if bool(tenant) == everybody:
-        raise TenantError("Name a tenant, or say --everybody.")
+    _check_one(tenant, everybody)
     with opened() as (_, database, _):
         TenantStore(database).map_profile(name, tenant or None)
     whose = "everybody's" if everybody else f"seen by '{tenant}' only"
     typer.echo(f"New candidates from the sessions of '{name}' are {whose}.")
+
+
+def _check_one(tenant: str, everybody: bool) -> None:
+    if bool(tenant) == everybody:
+        raise TenantError("Name a tenant, or say --everybody.")
 
 
 def _show(key: IssuedKey, name: str | None, as_json: bool) -> None:
