@@ -47,7 +47,7 @@ from router_overhead import child, child_with_pipe
 
 from hermes_apprentice.domain.specialist import Abstain, Answer, Stage
 from hermes_apprentice.domain.tenant import Limits
-from hermes_apprentice.registry.registry import MATCHER_FOLDER
+from hermes_apprentice.registry.matchers import MATCHER_FOLDER
 from hermes_apprentice.registry.sealed import FILES
 from hermes_apprentice.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
 from hermes_apprentice.storage.database import Database

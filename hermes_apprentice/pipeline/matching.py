@@ -23,7 +23,7 @@ from hermes_apprentice.domain.specialist import Manifest, Specialist
 from hermes_apprentice.embedding.views import RECIPE, matching_vectors
 from hermes_apprentice.errors import ApprenticeError, RegistryError
 from hermes_apprentice.pipeline.workshop import Workshop
-from hermes_apprentice.registry.registry import MATCHERS_KEPT
+from hermes_apprentice.registry.matchers import MATCHERS_KEPT
 from hermes_apprentice.statistics.open_set import METHOD, fit_open_set
 from hermes_apprentice.statistics.risk_control import BACKGROUND, ClassBound
 from hermes_apprentice.statistics.word_filter import RECIPE as WORDS_RECIPE

@@ -29,8 +29,8 @@ from pydantic import TypeAdapter
 from hermes_apprentice.domain.specialist import FileDigest, Manifest
 from hermes_apprentice.errors import RegistryError, SignatureError
 from hermes_apprentice.registry import sealed
-from hermes_apprentice.registry.registry import FORMAT as MANIFEST_FORMAT
 from hermes_apprentice.registry.registry import RegisteredVersion, from_canonical
+from hermes_apprentice.registry.shelf import FORMAT as MANIFEST_FORMAT
 from hermes_apprentice.registry.signing import Document, Keys, canonical, signer_of
 from hermes_apprentice.storage.files import flush_folder
 

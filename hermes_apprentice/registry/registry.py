@@ -7,34 +7,28 @@ verifies everything. Several processes may share the folder. Knows nothing about
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from hermes_apprentice.domain.specialist import FileDigest, Manifest
+from hermes_apprentice.domain.specialist import Manifest
 from hermes_apprentice.errors import RegistryError, SignatureError, UnknownVersionError
 from hermes_apprentice.registry import sealed
-from hermes_apprentice.registry.signing import Document, Keys, canonical
+from hermes_apprentice.registry.matchers import Matchers
+from hermes_apprentice.registry.shelf import FORMAT, NUMBER, folders, translated
+from hermes_apprentice.registry.signing import Document, canonical
 from hermes_apprentice.storage.files import new_folder, write_atomically
 
-FORMAT = 1
-MATCHER_FOLDER = "_matcher"
 ALIAS_FILE = "current.json"
-MATCHERS_KEPT = 3
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
-_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _MANIFEST = TypeAdapter(Manifest)
-_DIGESTS = TypeAdapter(tuple[FileDigest, ...])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,31 +53,13 @@ class RegisteredVersion:
         return sealed.checkout(self.folder, self.manifest.files, name_of(self.manifest), within)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegisteredMatcher:
-    """A matcher whose signature was in order, with the verified bytes of its files."""
-
-    number: int
-    """Counts up with every fit."""
-
-    details: Mapping[str, Any]
-    """What whoever published it wrote beside the files."""
-
-    files: Mapping[str, bytes]
-    """The contents, by name."""
-
-
 class _Alias(NamedTuple):
     history: tuple[int, ...]
     highest: int
 
 
-class Registry:
+class Registry(Matchers):
     """The registry in one folder."""
-
-    def __init__(self, root: Path, keys: Keys) -> None:
-        self.root = root
-        self._keys = keys
 
     # -- versions -----------------------------------------------------------------
 
@@ -108,10 +84,10 @@ class Registry:
             raise RegistryError(
                 f"the gate did not pass '{draft.slug}', so it is not published; see its report"
             )
-        with self._writing():
+        with self.writing():
             version = max((above, self._highest(draft.slug), *self.versions(draft.slug))) + 1
             target = self.root / draft.slug / str(version)
-            with _translated(f"version {version} of '{draft.slug}'"), new_folder(target) as folder:
+            with translated(f"version {version} of '{draft.slug}'"), new_folder(target) as folder:
                 manifest = replace(
                     draft,
                     format=FORMAT,
@@ -136,7 +112,7 @@ class Registry:
         folder = self.root / slug / str(version)
         if folder.is_symlink() or folder.parent.is_symlink():
             raise SignatureError(f"{what} is a link; it is not served. Remove it")
-        if not _NUMBER.fullmatch(str(version)) or not folder.is_dir():
+        if not NUMBER.fullmatch(str(version)) or not folder.is_dir():
             raise UnknownVersionError(
                 f"the registry has no {what}; it has {self.versions(slug) or 'none'}"
             )
@@ -158,13 +134,13 @@ class Registry:
 
     def slugs(self) -> tuple[str, ...]:
         """Return the names of all specialists, sorted."""
-        return tuple(name for name in _folders(self.root) if _SLUG.fullmatch(name))
+        return tuple(name for name in folders(self.root) if _SLUG.fullmatch(name))
 
     def versions(self, slug: str) -> tuple[int, ...]:
         """Return the numbers of a specialist's versions, ascending; they are not verified here."""
         check_slug(slug)
-        found = _folders(self.root / slug)
-        return tuple(sorted(int(name) for name in found if _NUMBER.fullmatch(name)))
+        found = folders(self.root / slug)
+        return tuple(sorted(int(name) for name in found if NUMBER.fullmatch(name)))
 
     # -- aliases ------------------------------------------------------------------
 
@@ -185,7 +161,7 @@ class Registry:
             SignatureError: It cannot be verified.
         """
         self.open_version(slug, version)
-        with self._writing():
+        with self.writing():
             history = self._alias(slug).history
             if not history or history[-1] != version:
                 self._write_alias(slug, (*history, version))
@@ -197,7 +173,7 @@ class Registry:
             UnknownVersionError: There was none before.
             SignatureError: It cannot be verified.
         """
-        with self._writing():
+        with self.writing():
             history = self._alias(slug).history
             if len(history) < 2:
                 raise UnknownVersionError(
@@ -221,7 +197,7 @@ class Registry:
             UnknownVersionError: There is no such version.
         """
         check_slug(slug)
-        with self._writing():
+        with self.writing():
             history = self._alias(slug).history
             if version not in self.versions(slug):
                 raise UnknownVersionError(f"the registry has no version {version} of '{slug}'")
@@ -229,7 +205,7 @@ class Registry:
                 raise RegistryError(f"version {version} of '{slug}' is the current one; it stays")
             # First the signed note that the number was used, then the files.
             self._write_alias(slug, tuple(item for item in history if item != version))
-            with _translated(f"version {version} of '{slug}'"):
+            with translated(f"version {version} of '{slug}'"):
                 shutil.rmtree(self.root / slug / str(version))
 
     def history(self, slug: str) -> tuple[int, ...]:
@@ -277,120 +253,8 @@ class Registry:
             "alias": payload.decode(),
             "signature": self._keys.sign(Document.ALIAS, payload).decode(),
         }
-        with _translated(f"the alias of '{slug}'"):
+        with translated(f"the alias of '{slug}'"):
             write_atomically(self.root / slug / ALIAS_FILE, canonical(record))
-
-    # -- the matcher --------------------------------------------------------------
-
-    def publish_matcher(
-        self,
-        files: Mapping[str, bytes],
-        details: Mapping[str, Any],
-        above: int = 0,
-        keep: int = MATCHERS_KEPT,
-    ) -> int:
-        """Sign the matcher's files and return their number.
-
-        Args:
-            files: Contents by name.
-            details: Values that are signed with them.
-            above: A number that was used before, whatever the folder says by now.
-            keep: How many stay on disk, this one among them.
-
-        Raises:
-            RegistryError: A name is odd, there is no file, or the disk refused to write.
-        """
-        if not files or not all(sealed.is_plain(name) for name in files):
-            raise RegistryError("a matcher needs files with plain names; nothing was published")
-        with self._writing():
-            numbers = self._matchers()
-            number = max((above, *numbers)) + 1
-            target = self.root / MATCHER_FOLDER / str(number)
-            with _translated("the matcher"), new_folder(target) as folder:
-                for name, data in files.items():
-                    path = folder / sealed.FILES / name
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(data)
-                digests = sealed.digests_of(files)
-                payload = canonical(
-                    {
-                        "details": dict(details),
-                        "files": _DIGESTS.dump_python(digests),
-                        "format": FORMAT,
-                        "number": number,
-                    }
-                )
-                sealed.seal(folder, Document.MATCHER, payload, self._keys)
-            self._drop_matchers(numbers[: max(0, len(numbers) + 1 - keep)])
-        return number
-
-    def drop_matchers(self) -> None:
-        """Delete every matcher; requests go to the upstream until another one is published.
-
-        Raises:
-            RegistryError: The disk refused.
-        """
-        with self._writing():
-            self._drop_matchers(self._matchers())
-
-    def _drop_matchers(self, numbers: tuple[int, ...]) -> None:
-        for number in numbers:
-            with _translated("the registry"):
-                shutil.rmtree(self.root / MATCHER_FOLDER / str(number))
-
-    def open_matcher(self, least: int = 0) -> RegisteredMatcher:
-        """Return the newest matcher with the verified bytes of its files.
-
-        Args:
-            least: The newest number that is known to exist; an older one was put in its place.
-
-        Raises:
-            UnknownVersionError: None was published yet.
-            SignatureError: It is not as it was signed, or older than it must be; it must not be
-                used.
-        """
-        number = self.matcher_number()
-        if number is None:
-            raise UnknownVersionError("no matcher was published yet; run: apprentice tick")
-        if number < least:
-            raise SignatureError(
-                f"matcher {number} is older than matcher {least}, which is gone from the registry; "
-                "it is not used. Run: apprentice tick"
-            )
-        what = f"matcher {number}"
-        folder = self.root / MATCHER_FOLDER / str(number)
-        payload = sealed.open_document(folder, Document.MATCHER, self._keys, what)
-        try:
-            record = json.loads(payload)
-            digests = _DIGESTS.validate_python(record["files"])
-            details, written, layout = record["details"], record["number"], record["format"]
-        except (ValueError, KeyError, TypeError, RecursionError) as exc:
-            raise RegistryError(f"{what} has an unknown layout; run: apprentice tick") from exc
-        if layout != FORMAT:
-            raise RegistryError(f"{what} has format {layout}; run: apprentice tick")
-        if written != number:
-            raise SignatureError(f"{what} carries the number {written}; it was moved. Remove it")
-        return RegisteredMatcher(
-            number=number, details=details, files=sealed.read(folder, digests, what)
-        )
-
-    def matcher_number(self) -> int | None:
-        """Return the number of the newest matcher; cheap, for noticing a change."""
-        return max(self._matchers(), default=None)
-
-    def _matchers(self) -> tuple[int, ...]:
-        found = _folders(self.root / MATCHER_FOLDER)
-        return tuple(sorted(int(name) for name in found if _NUMBER.fullmatch(name)))
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Let one process write at a time; the kernel lets go when it dies."""
-        with _translated("the registry"):
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = (self.root / ".lock").open("a")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def check_slug(slug: str) -> None:
@@ -427,20 +291,3 @@ def from_canonical(payload: bytes, what: str = "the manifest") -> Manifest:
         raise RegistryError(
             f"{what} has a layout that this release does not know; train it again"
         ) from exc
-
-
-def _folders(root: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-    except FileNotFoundError:
-        return []
-    except OSError as exc:
-        raise RegistryError(f"{root} cannot be read: {exc}") from exc
-
-
-@contextmanager
-def _translated(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise RegistryError(f"{what} could not be written: {exc}") from exc

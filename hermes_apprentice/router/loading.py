@@ -23,7 +23,8 @@ from hermes_apprentice.embedding.views import RECIPE, matching_dimension
 from hermes_apprentice.errors import ApprenticeError, ArtefactError, place_of
 from hermes_apprentice.inference.mapped import mapped
 from hermes_apprentice.privacy.redaction import Redactor
-from hermes_apprentice.registry.registry import MATCHER_FOLDER, Registry
+from hermes_apprentice.registry.matchers import MATCHER_FOLDER
+from hermes_apprentice.registry.registry import Registry
 from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.router.heavy import HeavyLoader
 from hermes_apprentice.router.matcher import EmbeddingMatcher

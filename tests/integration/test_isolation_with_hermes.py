@@ -32,8 +32,9 @@ from hermes_apprentice.interfaces.install.carrying_out import carry_out, take_ou
 from hermes_apprentice.interfaces.install.machine import examine_machine, find_hermes
 from hermes_apprentice.interfaces.install.plan import Plan
 from hermes_apprentice.interfaces.install.scheduler import wanted_jobs
-from hermes_apprentice.interfaces.install.setting_up import plan_removal, plan_setup
+from hermes_apprentice.interfaces.install.setting_up import plan_setup
 from hermes_apprentice.interfaces.install.survey import survey_own, survey_profiles
+from hermes_apprentice.interfaces.install.taking_back import plan_removal
 from hermes_apprentice.interfaces.install.wishes import Wishes
 from hermes_apprentice.settings import IsolationSettings, Settings, load_settings
 from hermes_apprentice.storage.database import Database

@@ -18,7 +18,8 @@ from hermes_apprentice.domain.evaluation import Outcome, Verdict
 from hermes_apprentice.domain.shape import Kind, Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Envelope, Manifest
 from hermes_apprentice.errors import ApprenticeError
-from hermes_apprentice.registry.registry import MATCHER_FOLDER, Registry
+from hermes_apprentice.registry.matchers import MATCHER_FOLDER
+from hermes_apprentice.registry.registry import Registry
 from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.router.server import Sidecar, running_sidecar
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings

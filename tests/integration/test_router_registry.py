@@ -32,7 +32,8 @@ from hermes_apprentice.inference.confidence import Calibration, Typicality
 from hermes_apprentice.inference.head import SoftmaxHead
 from hermes_apprentice.interfaces.cli.main import app
 from hermes_apprentice.interfaces.mcp_reading import Text, explain_route
-from hermes_apprentice.registry.registry import MATCHER_FOLDER, Registry
+from hermes_apprentice.registry.matchers import MATCHER_FOLDER
+from hermes_apprentice.registry.registry import Registry
 from hermes_apprentice.registry.sealed import DOCUMENT, FILES, SIGNATURE
 from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.router.explain import explain_request

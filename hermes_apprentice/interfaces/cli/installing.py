@@ -19,7 +19,7 @@ from hermes_apprentice.interfaces.install.placement import Isolation
 from hermes_apprentice.interfaces.install.plan import FileChange, Plan, original_text
 from hermes_apprentice.interfaces.install.receipt import read_receipts
 from hermes_apprentice.interfaces.install.scheduler import wanted_jobs
-from hermes_apprentice.interfaces.install.setting_up import plan_removal, plan_setup
+from hermes_apprentice.interfaces.install.setting_up import plan_setup
 from hermes_apprentice.interfaces.install.settings_file import BASE_MODELS
 from hermes_apprentice.interfaces.install.survey import (
     profile_names,
@@ -27,6 +27,7 @@ from hermes_apprentice.interfaces.install.survey import (
     survey_profile,
     survey_profiles,
 )
+from hermes_apprentice.interfaces.install.taking_back import plan_removal
 from hermes_apprentice.interfaces.install.upstream import provider_name
 from hermes_apprentice.interfaces.install.wishes import HermesFacts, Machine, Wishes
 from hermes_apprentice.interfaces.install.yaml_text import read_yaml

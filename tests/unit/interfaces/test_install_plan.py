@@ -30,13 +30,14 @@ from hermes_apprentice.interfaces.install.plan import (
 )
 from hermes_apprentice.interfaces.install.receipt import JobRecord, receipt_path
 from hermes_apprentice.interfaces.install.scheduler import Job, wanted_jobs
-from hermes_apprentice.interfaces.install.setting_up import plan_removal, plan_setup
+from hermes_apprentice.interfaces.install.setting_up import plan_setup
 from hermes_apprentice.interfaces.install.survey import (
     OwnState,
     profile_home,
     survey_own,
     survey_profile,
 )
+from hermes_apprentice.interfaces.install.taking_back import plan_removal
 from hermes_apprentice.interfaces.install.upstream import (
     INLINE_KEY_ENV,
     UPSTREAM_NAME,
