@@ -178,6 +178,9 @@ class RolloutSettings(_Section):
     audit_share: float = Field(default=0.02, ge=0, le=1)
     """Share of a live specialist's answers that the upstream is asked about as well."""
 
+    keep_audited: bool = True
+    """Keep what the upstream said in audits, so that the next training learns from it."""
+
     alert_audit_share: float = Field(default=0.2, ge=0, le=1)
     """The audit share while there is evidence that a live specialist's agreement fell; it is
     never less than ``audit_share``, and audits that are switched off stay off."""

@@ -64,6 +64,7 @@ from hermes_apprentice.pipeline.views import (
 from hermes_apprentice.pipeline.workshop import Progress, Workshop, silent
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.approvals import add_message
+from hermes_apprentice.storage.audits import drop_stranded
 from hermes_apprentice.storage.corrections import mark_corrected
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchanges import ExchangeStore
@@ -133,6 +134,7 @@ class Pipeline:
             reports[profile] = self._harvest(path, profile)
         with self.shop.database.transaction() as connection:
             mark_corrected(connection)
+            drop_stranded(connection, self.shop.clock())
         return reports
 
     def _harvest(self, path: Path, profile: str) -> HarvestReport:

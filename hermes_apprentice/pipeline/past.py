@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from hermes_apprentice.dataset.reader import read_dataset
 from hermes_apprentice.domain.dataset import Dataset
@@ -15,6 +16,7 @@ from hermes_apprentice.domain.specialist import Manifest
 from hermes_apprentice.errors import DatasetError
 from hermes_apprentice.pipeline.generators import open_for_gate
 from hermes_apprentice.pipeline.workshop import Workshop
+from hermes_apprentice.storage.audits import AuditedAnswer, audited_members
 from hermes_apprentice.storage.exchanges import ExchangeStore
 from hermes_apprentice.storage.forgotten import REMOVED, reduced_to
 from hermes_apprentice.storage.patterns import PatternStore
@@ -97,11 +99,30 @@ def contender(shop: Workshop, slug: str, version: int) -> Iterator[Contender]:
 def lessons(shop: Workshop, *pattern_ids: str) -> list[Exchange]:
     """Return the exchanges of patterns that the upstream answered, oldest first.
 
-    What a specialist answered teaches nothing: it would learn its own mistakes.
+    What a specialist answered teaches nothing: it would learn its own mistakes. Where it was
+    audited, the upstream's answer stands in its place. That the user turned the specialist's
+    answer down says nothing about another answer, and as much about an equal one.
     """
     with shop.database.transaction() as connection:
         store = PatternStore(connection)
         ids = [name for pattern_id in pattern_ids for name in store.members(pattern_id)]
         own = {name for pattern_id in pattern_ids for name in store.answered_here(pattern_id)}
-    found = ExchangeStore(shop.database).by_ids([name for name in ids if name not in own])
+        audited: dict[str, AuditedAnswer] = {}
+        for pattern_id in pattern_ids:
+            audited |= audited_members(connection, pattern_id)
+    wanted = [name for name in ids if name not in own or name in audited]
+    found = [
+        _as_audited(one, audited[one.exchange_id]) if one.exchange_id in own else one
+        for one in ExchangeStore(shop.database).by_ids(wanted)
+    ]
     return sorted(found, key=lambda one: (one.asked_at, one.exchange_id))
+
+
+def _as_audited(exchange: Exchange, audited: AuditedAnswer) -> Exchange:
+    same = exchange.answer.strip() == audited.answer.strip()
+    return replace(
+        exchange,
+        answer=audited.answer,
+        model=f"{audited.model} (audit)",
+        corrected=exchange.corrected and same,
+    )

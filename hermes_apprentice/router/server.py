@@ -45,6 +45,7 @@ from hermes_apprentice.router.store import Store
 from hermes_apprentice.router.tenants import Tenants
 from hermes_apprentice.router.upstream import Upstream
 from hermes_apprentice.settings import Settings
+from hermes_apprentice.storage.audits import AuditedAnswer, save_audited
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.storage.tenants import TenantStore, marker_of
@@ -156,6 +157,10 @@ async def running_sidecar(
             else Specialists(source, store)  # type: ignore[arg-type]
         )
         conductor = Conductor(store, specialists, settings.rollout)
+
+        async def keep(audited: AuditedAnswer) -> None:
+            await save_audited(await store.database(), audited)
+
         shadow = Shadow(
             upstream=upstream,
             recorder=recorder,
@@ -163,6 +168,7 @@ async def running_sidecar(
             metrics=metrics,
             deadline=settings.rollout.deadline_seconds,
             may_repeat=Repeats(store, settings).allowed,
+            keep=keep if settings.rollout.keep_audited else None,
         )
         app = create_app(
             Parts(

@@ -28,7 +28,7 @@ from hermes_apprentice.domain.evaluation import agrees
 from hermes_apprentice.domain.routing import CallKind, Route
 from hermes_apprentice.domain.specialist import Abstain, Answer
 from hermes_apprentice.embedding.base import Encoding
-from hermes_apprentice.errors import UpstreamError, place_of
+from hermes_apprentice.errors import StorageError, UpstreamError, place_of
 from hermes_apprentice.router.answers import checked
 from hermes_apprentice.router.costing import Costing
 from hermes_apprentice.router.headers import RawHeaders
@@ -37,6 +37,7 @@ from hermes_apprentice.router.recorder import Recorder
 from hermes_apprentice.router.specialists import Loaded
 from hermes_apprentice.router.tap import Heard
 from hermes_apprentice.router.upstream import Upstream
+from hermes_apprentice.storage.audits import AuditedAnswer
 
 QUEUE = 256
 """Comparisons that wait at most."""
@@ -142,6 +143,7 @@ class Shadow:
         metrics: Metrics,
         deadline: float,
         may_repeat: Callable[[str, str], Awaitable[bool]] | None = None,
+        keep: Callable[[AuditedAnswer], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
         limit: int = QUEUE,
     ) -> None:
@@ -152,6 +154,7 @@ class Shadow:
         self._metrics = metrics
         self._deadline = deadline
         self._may_repeat = may_repeat
+        self._keep = keep
         self._clock = clock
         self._queue: asyncio.Queue[Beside | Audit | Again] = asyncio.Queue(limit)
 
@@ -228,12 +231,35 @@ class Shadow:
             self._record(job.loaded, Origin.AUDIT, None, answered=True, reason="no_upstream_answer")
             return
         self.compare(job.loaded, Origin.AUDIT, job.text, heard)
+        await self._learnable(job.question, heard)
         if job.heir is not None:
             await self._beside(
                 Beside(loaded=job.heir, request=job.request, encoding=job.encoding, heard=heard)
             )
         if job.repeat:
             await self._again(job.loaded, job.question, heard)
+
+    async def _learnable(self, question: Question, heard: Heard) -> None:
+        """Keep the upstream's answer for a later training, where its session can be told.
+
+        Tenants' sessions are on other machines, where nobody could delete it with them.
+        """
+        if self._keep is None or heard.text is None or heard.tools:
+            return
+        if question.tenant or not question.session or question.session.startswith("fp-"):
+            return
+        audited = AuditedAnswer(
+            request_id=question.request_id,
+            session_id=question.session,
+            at=self._clock(),
+            model=question.model,
+            answer=heard.text,
+        )
+        try:
+            await self._keep(audited)
+        except StorageError as error:
+            self._metrics.faults["shadow"] += 1
+            _log.warning("an audited answer was not kept: %s", place_of(error))
 
     async def _again(self, loaded: Loaded, question: Question, first: Heard) -> None:
         """Ask the upstream what it has answered already."""

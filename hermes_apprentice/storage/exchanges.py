@@ -116,7 +116,8 @@ class ExchangeStore:
             How many exchanges were removed.
         """
         with self._database.transaction() as connection:
-            connection.execute("DELETE FROM corrections WHERE session_id = ?", (session_id,))
+            for table in ("corrections", "audited_answers"):
+                connection.execute(f"DELETE FROM {table} WHERE session_id = ?", (session_id,))
             return connection.execute(
                 "DELETE FROM exchanges WHERE profile = ? AND session_id = ?", (profile, session_id)
             ).rowcount

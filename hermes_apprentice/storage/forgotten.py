@@ -113,6 +113,7 @@ def forget_sessions(connection: sqlite3.Connection, sessions: Sequence[str], now
         )
         connection.execute("DELETE FROM exchanges WHERE session_id = ?", (name,))
         connection.execute("DELETE FROM corrections WHERE session_id = ?", (name,))
+        connection.execute("DELETE FROM audited_answers WHERE session_id = ?", (name,))
         connection.execute("UPDATE ledger SET session = ? WHERE session = ?", (NAMELESS, name))
 
 

@@ -351,6 +351,18 @@ CREATE TABLE tainted_versions (
 ) WITHOUT ROWID;
 """
 
+_AUDITS = """
+CREATE TABLE audited_answers (
+    request_id      TEXT PRIMARY KEY,
+    session_id      TEXT NOT NULL,
+    at              REAL NOT NULL,
+    model           TEXT NOT NULL,
+    answer          TEXT NOT NULL
+);
+CREATE INDEX audited_answers_by_session ON audited_answers (session_id);
+CREATE INDEX ledger_by_request ON ledger (request_id);
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _LEARNING,
     _SERVING,
@@ -366,5 +378,6 @@ MIGRATIONS: tuple[str, ...] = (
     _CHOSEN_KINDS,
     _JUDGEMENTS,
     _FORGOTTEN,
+    _AUDITS,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

@@ -876,6 +876,30 @@ async def test_an_audit_asks_the_upstream_as_well_and_is_paid(
     assert asked["stream"] is False and "stream_options" not in asked
 
 
+@pytest.mark.parametrize(
+    ("named", "switched_on", "kept"),
+    [("20260901_080000_aaaaaa", True, True), ("", True, False), ("s1", False, False)],
+)
+async def test_what_the_upstream_said_in_an_audit_is_kept_with_its_session(
+    configured: Settings, upstream: Upstream, named: str, switched_on: bool, kept: bool
+) -> None:
+    upstream.answer = "billing"
+    rollout = configured.rollout.model_copy(
+        update={"audit_share": 1.0, "keep_audited": switched_on}
+    )
+    audited = configured.model_copy(update={"rollout": rollout})
+    headers = {"x-hermes-session-id": named, "x-hermes-api-call": "1"} if named else {}
+    async with sidecar(audited, FakeRuntime({ASKED: "bug"})) as running:
+        async with posted(running.url, body(), headers=headers) as (response, _):
+            assert response.headers["x-apprentice-route"] == "specialist"
+        await comparisons(running, audited)
+        answered, _ = await ledger(running, audited)
+    with Database(audited.database_path) as database:
+        rows = database.read("SELECT request_id, session_id, answer FROM audited_answers")
+    found = [(answered["request_id"], named, "billing")] if kept else []
+    assert [tuple(row) for row in rows] == found
+
+
 async def attempts(running: Sidecar, settings: Settings) -> list[tuple[str, float]]:
     async with asyncio.timeout(DEADLINE):
         await running.parts.shadow.settle()
