@@ -14,6 +14,7 @@ from hermes_apprentice.domain.routing import Rollout, step_after
 from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.errors import ReplyError
 from hermes_apprentice.storage.rollouts import find_rollout, save_rollout
+from hermes_apprentice.storage.specialists import find_specialist
 
 if TYPE_CHECKING:
     from hermes_apprentice.pipeline.loop import Pipeline
@@ -76,11 +77,14 @@ def resume(pipeline: Pipeline, slug: str, reason: str) -> str:
     Raises:
         ReplyError: There is no such specialist.
     """
+    with pipeline.shop.database.transaction() as connection:
+        specialist = find_specialist(connection, slug)
+    removed = specialist is not None and specialist.version is None
 
     def again(before: Rollout, now: float) -> Rollout:
         if before.stage in (*_MOVING, Stage.LIVE):
             return replace(before, held=False)
-        if before.version not in pipeline.shop.registry.versions(slug):
+        if removed:
             raise ReplyError(
                 f"Version {before.version} of '{slug}' was removed; train another one with: "
                 f"apprentice tick --retry {slug}"
