@@ -3,10 +3,9 @@
     .venv/bin/python benchmarks/label_noise.py --data DIR --json
 
 Reads ``clinc150/`` and ``snips/`` below DIR. A share of the training answers is spoilt, the
-test answers never are. Four cases:
+test answers never are. Three cases:
 
 - ``labels``: 20 intents of CLINC150 with 50 requests each; the label becomes another one.
-- ``repeated``: the same, and every request came three times with its own luck, as in real traces.
 - ``values``: 300 weather requests of Snips; one slot gets another request's value, moves to
   another key, or is left out.
 - ``drift``: the same 300; the oldest answers have two keys of other names and lack the empty ones.
@@ -61,7 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="holds clinc150/ and snips/")
     parser.add_argument("--shares", default="0,10,20,30", help="per cent of answers spoilt")
-    parser.add_argument("--cases", default="labels,repeated,values,drift", help="which")
+    parser.add_argument("--cases", default="labels,values,drift", help="which")
     parser.add_argument("--seeds", default="7", help="drawings, separated by commas")
     parser.add_argument(
         "--models",
@@ -93,12 +92,10 @@ def run_case(
 ) -> dict[str, dict[str, float]]:
     """Spoil a share of the answers, and train both ways."""
     rng = random.Random(seed)
-    labels = name in ("labels", "repeated")
-    train, test = clinc(arguments.data, rng) if labels else snips(arguments.data, rng)
+    train, test = (clinc if name == "labels" else snips)(arguments.data, rng)
     gold = infer_shape([text for text, _ in train], [answer for _, answer in train])
     spoil: Spoil = {
         "labels": other_labels,
-        "repeated": other_labels_of_repeats,
         "values": other_values,
         "drift": other_keys,
     }[name]
@@ -146,10 +143,6 @@ def other_labels(rows: list[Row], share: float, rng: random.Random) -> list[Row]
         (text, rng.choice([one for one in labels if one != answer]) if hit else answer)
         for (text, answer), hit in zip(rows, hits(len(rows), share, rng), strict=True)
     ]
-
-
-def other_labels_of_repeats(rows: list[Row], share: float, rng: random.Random) -> list[Row]:
-    return [row for _ in range(3) for row in other_labels(rows, share, rng)]
 
 
 def other_values(rows: list[Row], share: float, rng: random.Random) -> list[Row]:
