@@ -17,7 +17,7 @@ from hermes_apprentice.embedding.views import matching_vectors
 from hermes_apprentice.pipeline import matching
 from hermes_apprentice.pipeline.matching import bound_of, refit_matcher
 from hermes_apprentice.pipeline.workshop import Workshop
-from hermes_apprentice.registry.registry import MATCHER_FOLDER
+from hermes_apprentice.registry.matchers import MATCHER_FOLDER
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.statistics.open_set import OpenSetModel
 from hermes_apprentice.statistics.word_filter import WordFilter
