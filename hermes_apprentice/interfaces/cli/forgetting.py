@@ -6,7 +6,6 @@ import typer
 
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.interfaces.cli.console import Json, opened, print_json, print_table, say
-from hermes_apprentice.pipeline import forgetting
 
 
 def forget(
@@ -23,6 +22,8 @@ def forget(
     as_json: bool = Json,
 ) -> None:
     """Forget sessions, through to the datasets and specialists that learnt from them."""
+    from hermes_apprentice.pipeline import forgetting  # heavy
+
     if not sessions and not containing and not retire:
         raise ConfigError("Name a session, or --containing with a text.")
     with opened() as (_, _, pipeline):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from hermes_apprentice.approvals.messages import question_list
@@ -15,8 +17,10 @@ from hermes_apprentice.interfaces.cli.console import (
     print_table,
     say,
 )
-from hermes_apprentice.pipeline.loop import TickReport
 from hermes_apprentice.storage.approvals import waiting_messages
+
+if TYPE_CHECKING:
+    from hermes_apprentice.pipeline.loop import TickReport
 
 
 def observe(as_json: bool = Json) -> None:
