@@ -347,7 +347,7 @@ def _begin_again(shop: Workshop, run: str, *, needed: bool) -> None:
                 continue
             if one.step in MOVING:
                 reason = "Sessions were forgotten; it starts again without them."
-                begin(connection, one, new_run_id(), reason, shop.clock())
+                begin(connection, one, None, new_run_id(), reason, shop.clock())
             elif not needed:
                 save_specialist(connection, replace(one, run_id=new_run_id()))
 
