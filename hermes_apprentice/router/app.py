@@ -156,14 +156,17 @@ class App:
         if turned_away is not None:
             return turned_away
         method, path = scope["method"], scope["path"]
-        handler = self._routes.get((method, path))
+        # Watchers of processes ask with HEAD; the server leaves the body out.
+        asked = "GET" if method == "HEAD" and not path.startswith("/v1/") else method
+        handler = self._routes.get((asked, path))
         if handler is not None:
             return handler
         if path in PROBES:
             return _not_found
         if method == "GET" and path.startswith("/v1/models/"):
             return self._catalogue.one
-        return self._pass_through if path.startswith("/v1/") else _not_found
+        # A prefix that is itself encoded would be read as a part of the upstream's own address.
+        return self._pass_through if scope["raw_path"].startswith(b"/v1/") else _not_found
 
     async def _pass_through(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand anything else below ``/v1/`` to the upstream, untouched."""
@@ -174,7 +177,9 @@ class App:
             return
         if isinstance(body, Unread):
             text = "The request's body is longer than server.max_body_bytes allows."
-            await send_json(send, 413, error_body(text, "invalid_request_error", "too_large"))
+            close = ((b"connection", b"close"),)
+            body = error_body(text, "invalid_request_error", "too_large")
+            await send_json(send, 413, body, close)
             return
         began = time.perf_counter()
         path = scope["raw_path"].decode("latin-1").removeprefix("/v1")

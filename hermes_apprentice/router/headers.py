@@ -31,10 +31,13 @@ _NEVER_FORWARDED = _HOP_BY_HOP | {
     b"content-length",
     b"expect",
     b"authorization",
-    b"x-api-key",
-    b"api-key",
     b"cookie",
+    b"x-auth-token",
+    b"x-access-token",
 }
+_KEYS = (b"api-key", b"apikey", b"api-token", b"subscription-key")
+"""How the names end under which providers take their keys, such as ``x-goog-api-key``."""
+
 _OURS = (b"x-apprentice-", b"x-hermes-")
 _READABLE = frozenset({"gzip", "deflate", "identity"})
 
@@ -42,11 +45,11 @@ _READABLE = frozenset({"gzip", "deflate", "identity"})
 def for_upstream(headers: RawHeaders, api_key: str | None) -> CIMultiDict[str]:
     """Return the headers to send upstream, with the configured key in place of the client's."""
     sent: CIMultiDict[str] = CIMultiDict()
-    named: tuple[bytes, ...] = ()
+    named: list[bytes] = []
     for name, value in headers:
-        if name in _NEVER_FORWARDED or name.startswith(_OURS):
+        if name in _NEVER_FORWARDED or name.startswith(_OURS) or name.endswith(_KEYS):
             if name == b"connection":
-                named = tuple(part.strip().lower() for part in value.split(b","))
+                named += (part.strip().lower() for part in value.split(b","))
             continue
         sent.add(name.decode("latin-1"), value.decode("latin-1"))
     for name in named:

@@ -308,6 +308,46 @@ async def test_anything_else_below_v1_passes(configured: Settings, upstream: Ups
     assert upstream.requests[0][3] == b"\x00\xff"
 
 
+@pytest.mark.parametrize("path", ["/v1%2F@127.0.0.1:9/x", "/v1%2Ffiles", "/%76%31/files"])
+async def test_an_encoded_prefix_is_no_part_of_the_upstreams_address(
+    settings: Settings, upstream: Upstream, path: str
+) -> None:
+    bare = pointing_at(settings, upstream.url.removesuffix("/v1"))
+    async with sidecar(bare) as running, aiohttp.ClientSession() as session:
+        async with session.post(URL(running.url + path, encoded=True), data=b"{}") as response:
+            assert response.status == 404
+    assert upstream.requests == []
+
+
+async def test_a_body_that_is_too_long_ends_its_connection(
+    configured: Settings, upstream: Upstream
+) -> None:
+    small = configured.model_copy(
+        update={"server": ServerSettings(port=0, max_body_bytes=1_000_000)}
+    )
+    async with sidecar(small) as running:
+        for path in ("/v1/embeddings", "/v1/chat/completions"):
+            port = URL(running.url).port
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(
+                f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+                "content-length: 999999999\r\n\r\n".encode()
+            )
+            # Nobody reads the rest, so nothing else may come this way.
+            answer = await asyncio.wait_for(reader.read(), DEADLINE)
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 413"), path
+    assert upstream.requests == []
+
+
+async def test_who_watches_over_the_process_may_ask_with_head(configured: Settings) -> None:
+    async with sidecar(configured) as running, aiohttp.ClientSession() as session:
+        async with session.head(f"{running.url}/healthz") as response:
+            assert response.status == 200
+        async with session.head(f"{running.url}/apprentice/reload") as response:
+            assert response.status == 404
+
+
 async def test_a_large_request_passes(configured: Settings, upstream: Upstream) -> None:
     large = body("x" * 3_000_000)
     async with sidecar(configured) as running, posted(running.url, large) as (response, _):
