@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hermes_apprentice.errors import TenantError
 from hermes_apprentice.storage.database import Database
 
 _MONTH = 30 * 86_400.0
@@ -86,7 +87,16 @@ def roi(database: Database, since: float, now: float, tenant: str | None = None)
         since: Start of the period.
         now: End of the period.
         tenant: Only this one's calls. Training is the operator's and is left out then.
+
+    Raises:
+        TenantError: Nobody of that name is known, nor ever asked anything.
     """
+    if tenant is not None and not database.read(
+        "SELECT 1 FROM tenants WHERE name = ? UNION ALL SELECT 1 FROM ledger WHERE tenant = ? "
+        "LIMIT 1",
+        (tenant, tenant),
+    ):
+        raise TenantError(f"There is no tenant '{tenant}'; see: apprentice tenants list")
     totals = database.read(
         """
         SELECT COALESCE(SUM(route <> 'audit'), 0) AS requests,

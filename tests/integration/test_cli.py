@@ -301,3 +301,18 @@ def test_a_tenant_from_its_creation_to_its_end(apprentice: Command, settings: Se
     assert apprentice("tenants", "revoke", "ann", "--yes")[0] == 0
     code, said, _ = apprentice("tenants", "delete", "ann", "--yes")
     assert code == 0 and "need no key" in said
+
+
+def test_the_account_of_somebody_unknown_is_no_account_of_zero(apprentice: Command) -> None:
+    code, output, errors = apprentice("roi", "--tenant", "an")
+    assert (code, output) == (1, "")
+    assert "no tenant 'an'" in errors
+    apprentice("tenants", "create", "ann")
+    assert apprentice("roi", "--tenant", "ann")[0] == 0
+
+
+@pytest.mark.parametrize("days", ["-5", "nan"])
+def test_runs_are_not_kept_for_less_than_no_time(apprentice: Command, days: str) -> None:
+    code, _, errors = apprentice("specialists", "gc", "--days", days)
+    assert code == 2
+    assert "--days" in errors

@@ -108,7 +108,7 @@ def merge(
 @app.command()
 def gc(
     keep: int = typer.Option(2, help="Versions to keep of each, the current one among them."),
-    days: float = typer.Option(30, help="Keep training runs that are younger than this."),
+    days: float = typer.Option(30, min=0, help="Keep training runs that are younger than this."),
     apply: bool = typer.Option(False, "--apply", help="Remove it; otherwise it is only listed."),
     as_json: bool = Json,
 ) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from hermes_apprentice.errors import TenantError
 from hermes_apprentice.ledger.roi import roi
 from hermes_apprentice.storage.database import Database
 
@@ -96,4 +99,5 @@ def test_the_account_of_a_tenant_is_its_own_calls_without_training(database: Dat
     assert (bobs.requests, bobs.upstream_cost, bobs.net) == (2, 9_000, 7_000)
     everybody = roi(database, since, NOW)
     assert (everybody.requests, everybody.net) == (5, 58_000 - 4_000 - 99)
-    assert roi(database, since, NOW, "eve").requests == 0
+    with pytest.raises(TenantError, match="eve"):
+        roi(database, since, NOW, "eve")
