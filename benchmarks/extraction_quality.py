@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/extraction_quality.py --data DIR --json
 
-Reads ``snips/train_X_full.json`` and ``snips/validate_X.json`` below DIR. A request's
+Reads ``train_X_full.json`` and ``validate_X.json``, wherever they lie below DIR. A request's
 slots become the JSON answer an upstream would give: every slot of the intent as a key,
 ``null`` where the request has none, a list where it has several. Training goes through the child
 process of the product: the CRF alone, with the fine-tuned encoder, and as the product chooses
@@ -65,8 +65,8 @@ def main() -> int:
         notes.append("the fine-tuned encoder was left out")
     results: dict[str, Any] = {}
     for intent in arguments.intents.split(","):
-        train = read_intent(arguments.data / "snips" / f"train_{intent}_full.json", intent)
-        test = read_intent(arguments.data / "snips" / f"validate_{intent}.json", intent)
+        train = read_intent(arguments.data, f"train_{intent}_full.json", intent)
+        test = read_intent(arguments.data, f"validate_{intent}.json", intent)
         slots = sorted({slot for _, found in train for slot in found})
         random.Random(arguments.seed).shuffle(train)
         for size in arguments.sizes.split(","):
@@ -86,7 +86,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds snips/")
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the files")
     parser.add_argument("--intents", default="GetWeather", help="names, separated by commas")
     parser.add_argument("--sizes", default="100,500,all", help="training requests")
     parser.add_argument("--seed", type=int, default=7, help="for subsets and training")
@@ -102,15 +102,21 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_intent(path: Path, intent: str) -> list[tuple[str, dict[str, list[str]]]]:
-    """Return each request with the values of its slots."""
+def read_intent(folder: Path, name: str, intent: str) -> list[tuple[str, dict[str, list[str]]]]:
+    """Return each request of a file anywhere below a folder, with the values of its slots."""
+    path = next(iter(sorted(folder.rglob(name))), None)
+    if path is None:
+        raise SystemExit(f"error: there is no {name} below {folder}")
     raw = path.read_bytes()
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
     rows = []
-    for item in json.loads(text)[intent]:
+    items = json.loads(text)
+    if intent not in items:
+        raise SystemExit(f"error: {path} holds {', '.join(items)}, not {intent}")
+    for item in items[intent]:
         request = "".join(part["text"] for part in item["data"])
         found: dict[str, list[str]] = {}
         for part in item["data"]:
