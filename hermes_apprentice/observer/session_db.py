@@ -25,6 +25,7 @@ from hermes_apprentice.observer.session_rows import (
     RowPlace,
     SessionRow,
     message_columns,
+    moment,
     parse_config,
     session_columns,
     state_column,
@@ -183,7 +184,7 @@ class SessionReader:
             f"SELECT id, session_id, {self._state}, timestamp FROM messages WHERE id IN ({{}})",
             row_ids,
         )
-        return {row[0]: RowPlace(row[1], STATES[row[2]], row[3] or 0.0) for row in rows}
+        return {row[0]: RowPlace(row[1], STATES[row[2]], moment(row[3])) for row in rows}
 
     def compacted_context(self, session_id: str, before: int) -> int | None:
         """Return how long the conversation before a row is, if the session was ever compacted.

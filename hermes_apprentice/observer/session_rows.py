@@ -6,11 +6,16 @@ Knows which columns each version of Hermes may lack, and what to read instead.
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 CHARS = "COALESCE(LENGTH(content), 0) + COALESCE(LENGTH(tool_calls), 0)"
 """SQL for the characters that a message adds to the conversation, tool calls included."""
+
+
+_LATEST = 253_402_300_000.0
+"""The end of the year 9999, after which no day can be named."""
 
 
 class RowState(IntEnum):
@@ -133,6 +138,22 @@ def session_columns(columns: set[str]) -> str:
     )
 
 
+def moment(value: Any) -> float:
+    """Return a stored time as Unix seconds, 0 for what is none.
+
+    Other programs write into the database as well, and SQLite keeps whatever it is given; a
+    single such row must not keep all others from being read.
+    """
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        try:
+            seconds = datetime.fromisoformat(value).timestamp()
+        except (TypeError, ValueError, OverflowError):
+            return 0.0
+    return seconds if 0.0 <= seconds <= _LATEST else 0.0
+
+
 def to_message(row: Any) -> MessageRow:
     """Return a selected row of ``messages`` as a value."""
     content = row[3]
@@ -146,7 +167,7 @@ def to_message(row: Any) -> MessageRow:
         row[4],
         bool(row[5]),
         row[6],
-        float(row[7] or 0.0),
+        moment(row[7]),
         row[8],
         row[9],
         bool(row[10]),
@@ -162,7 +183,7 @@ def to_session(row: Any) -> SessionRow:
         session_id=row[0],
         source=row[1] or "",
         model=row[2] or "",
-        started_at=float(row[3] or 0.0),
+        started_at=moment(row[3]),
         # What a session delegates to starts empty; it has no rows of its parent.
         parent=parent if isinstance(parent, str) and "_delegate_from" not in config else None,
         prompt_tokens=row[6],

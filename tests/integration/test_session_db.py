@@ -599,6 +599,36 @@ def test_imported_sessions_are_read_whatever_their_times(home: Home) -> None:
     assert home.exchanges()[0].request == "long ago"
 
 
+@pytest.mark.parametrize(
+    "stored", ["'yesterday'", "x'ff00'", "9e18", "-5", "9e999", "'2026-09-01T08:00:00+00:00'"]
+)
+def test_a_time_that_is_none_keeps_no_other_row_from_being_read(home: Home, stored: str) -> None:
+    home.session("s1")
+    row = home.turn("s1", "broken")
+    home.session("s2")
+    home.turn("s2", "whole")
+    with sqlite3.connect(home.state_db) as connection:
+        connection.execute(f"UPDATE messages SET timestamp = {stored} WHERE id = ?", (row,))
+        connection.execute(f"UPDATE sessions SET started_at = {stored} WHERE id = 's1'")
+    connection.close()
+    assert home.poll().new == 2
+    assert home.poll().new == 0
+    times = {exchange.request: exchange.asked_at for exchange in home.exchanges()}
+    assert times["broken"] == (1_788_249_600.0 if "2026" in stored else 0.0)
+
+
+@pytest.mark.parametrize("stored", ["x'ff00fe41'", "CAST(x'ff00fe41' AS TEXT)"])
+def test_text_that_is_not_utf_8_is_read_with_marks_in_place_of_it(home: Home, stored: str) -> None:
+    home.session("s1")
+    row = home.turn("s1", "broken")
+    home.turn("s1", "whole")
+    with sqlite3.connect(home.state_db) as connection:
+        connection.execute(f"UPDATE messages SET content = {stored} WHERE id = ?", (row,))
+    connection.close()
+    assert home.poll().new == 2
+    assert {exchange.request for exchange in home.exchanges()} >= {"whole"}
+
+
 def test_a_replaced_database_is_read_from_the_start(home: Home, tmp_path: Path) -> None:
     home.session("s1")
     home.turn("s1", "in the old file")
