@@ -13,7 +13,7 @@ import numpy as np
 
 from hermes_apprentice.detector.batches import MAX_SAMPLE, Batch, Settled, View, joined
 from hermes_apprentice.detector.clustering import Labels
-from hermes_apprentice.detector.maturity import forecast, mean_cost, usual_turn
+from hermes_apprentice.detector.maturity import first_asked, forecast, mean_cost, usual_turn
 from hermes_apprentice.detector.merging import Group
 from hermes_apprentice.detector.naming import name
 from hermes_apprentice.domain.exchange import Exchange
@@ -115,7 +115,7 @@ def group_finding(
             shape=group.shape,
             kind=kind_for(group.shape),
             runs_stable=0,
-            first_seen=min(one.asked_at for one in exchanges),
+            first_seen=first_asked(exchanges, view.now),
             last_seen=0.0,
             max_turn_index=0,
             forecast=forecast(0, view.now, None, view.settings.coverage_assumed, view.now),
@@ -141,7 +141,7 @@ def described(
     view: View, group: Group, exchanges: Sequence[Exchange], old: Pattern, size: int
 ) -> Pattern:
     """Return a pattern as its members show it, under its old name."""
-    first_seen = min(old.first_seen, *(one.asked_at for one in exchanges))
+    first_seen = min(old.first_seen, first_asked(exchanges, old.first_seen))
     cost = mean_cost(exchanges, view.prices)
     return replace(
         old,

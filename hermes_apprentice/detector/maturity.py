@@ -25,6 +25,10 @@ TURN_SHARE = 0.05
 DAY = 86_400.0
 DAYS_PER_MONTH = 30
 
+BEGINNING = 1_577_836_800.0
+"""Unix time of 2020: before it there was no Hermes, so an earlier time is none, and a single one
+would spread a pattern's volume over half a century."""
+
 
 def unformed(pattern: Pattern, settings: DetectorSettings) -> tuple[str, ...]:
     """Return why these requests are not a pattern yet: too few, too loose, too different."""
@@ -78,6 +82,11 @@ def mean_cost(exchanges: Sequence[Exchange], prices: Prices) -> int | None:
     costs = [prices(one.model, one.input_tokens, one.output_tokens) for one in exchanges]
     known = [cost for cost in costs if cost is not None]
     return round(fmean(known)) if 2 * len(known) >= len(costs) > 0 else None
+
+
+def first_asked(exchanges: Sequence[Exchange], otherwise: float) -> float:
+    """Return when the first of them was asked, or ``otherwise`` if none has a time that counts."""
+    return min((one.asked_at for one in exchanges if one.asked_at >= BEGINNING), default=otherwise)
 
 
 def forecast(

@@ -6,6 +6,7 @@ wrong or missing, 130 stopped.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -36,6 +37,15 @@ _CLICK_ERROR: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 """Recent versions of Typer bring their own copy of click, so click's own class may be another."""
+
+_ADVICE = {
+    errno.ENOSPC: "; make room on the disk and run this again",
+    errno.EDQUOT: "; make room on the disk and run this again",
+    errno.EROFS: "; APPRENTICE_HOME must lie where it can be written",
+    errno.EACCES: "; it belongs to somebody else: run this as its owner, or change its owner",
+    errno.EPERM: "; it belongs to somebody else: run this as its owner, or change its owner",
+}
+"""What to do about what the operating system refuses."""
 
 app = typer.Typer(
     help="Small, proven specialists for the requests your Hermes Agent keeps answering.",
@@ -98,7 +108,7 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         if "--debug" in arguments:
             raise
-        typer.echo(f"apprentice: {error}", err=True)
+        typer.echo(f"apprentice: {error}{_ADVICE.get(error.errno or 0, '')}", err=True)
         return 1
 
 

@@ -37,7 +37,10 @@ def list_(as_json: bool = Json) -> None:
                 item.rollout.stage if item.rollout else "-",
                 f"{item.rollout.share:.0%}" if item.rollout else "-",
                 item.specialist.version or "-",
-                day((item.rollout.step_started_at if item.rollout else 0) or item.specialist.updated_at),
+                day(
+                    (item.rollout.step_started_at if item.rollout else 0)
+                    or item.specialist.updated_at
+                ),
                 item.rollout.reason if item.rollout else item.specialist.reason,
             )
             for item in found

@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from hermes_apprentice.detector.maturity import (
+    BEGINNING,
     DAY,
+    first_asked,
     forecast,
     is_close,
     maturity,
@@ -95,6 +97,15 @@ def test_a_forecast_is_volume_times_coverage_times_cost() -> None:
     assert expected.requests_per_day == 6.0
     assert expected.saved_per_month == 6 * 30 * 15_000
     assert expected.priced
+
+
+def test_a_time_before_there_was_hermes_does_not_stretch_the_history(
+    make_exchange: Callable[..., Exchange],
+) -> None:
+    whole = make_exchange(asked_at=BEGINNING + 10 * DAY)
+    broken = make_exchange(asked_at=0.0)
+    assert first_asked([broken, whole], otherwise=1.0) == whole.asked_at
+    assert first_asked([broken], otherwise=1.0) == 1.0
 
 
 def test_a_burst_within_a_day_counts_as_one_day() -> None:
