@@ -12,14 +12,9 @@ from collections.abc import Callable
 
 import pytest
 
-from hermes_apprentice.domain.routing import Rollout
-from hermes_apprentice.domain.shape import Kind
-from hermes_apprentice.domain.specialist import Specialist, Stage, Step
 from hermes_apprentice.interfaces.cli.main import run
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.database import Database
-from hermes_apprentice.storage.rollouts import save_rollout
-from hermes_apprentice.storage.specialists import save_specialist
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -324,31 +319,12 @@ def test_runs_are_not_kept_for_less_than_no_time(apprentice: Command, days: str)
 
 
 def test_a_specialist_is_listed_with_the_time_of_its_present_step(
-    apprentice: Command, settings: Settings
+    apprentice: Command, settings: Settings, fill: Callable[..., None]
 ) -> None:
-    registered, moved = 1_790_000_000.0, 1_790_090_000.0
-    rollout = Rollout(
-        slug="label-ticket",
-        version=1,
-        stage=Stage.CANARY,
-        share=0.05,
-        held=False,
-        step_started_at=moved,
-        reason="",
-    )
-    specialist = Specialist(
-        slug="label-ticket",
-        pattern_id="pt-000000000001",
-        candidate_id="gc-0001",
-        kind=Kind.CLASSIFIER,
-        step=Step.REGISTERED,
-        reason="",
-        run_id="run-1",
-        version=1,
-        updated_at=registered,
-    )
-    with Database(settings.database_path) as database, database.transaction() as connection:
-        save_specialist(connection, specialist)
-        save_rollout(connection, rollout, moved)
+    with Database(settings.database_path) as database:
+        fill(database, 1_790_000_000.0)
+        with database.transaction() as connection:
+            connection.execute("UPDATE rollouts SET step_started_at = 1790090000.0")
     _, output, _ = apprentice("specialists")
-    assert "2026-09-22" in output and "2026-09-21" not in output
+    assert output.count("2026-09-22") == 3
+    assert output.count("2026-09-21") == 1  # the one without a stage
