@@ -21,7 +21,8 @@ from hermes_apprentice.errors import DatasetError, RegistryError, UnknownVersion
 from hermes_apprentice.pipeline.past import dataset_of
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.registry.bundle import write_bundle
-from hermes_apprentice.registry.signing import load_or_create_keys
+from hermes_apprentice.registry.sealed import SIGNATURE
+from hermes_apprentice.registry.signing import load_or_create_keys, signer_of
 from hermes_apprentice.storage.forgotten import tainted_versions
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 from hermes_apprentice.storage.specialists import find_specialist, list_specialists
@@ -73,8 +74,9 @@ class Exported(NamedTuple):
     manifest: Manifest
     """The version in it."""
 
-    signer: str
-    """Id of the key that signed the file."""
+    signers: tuple[str, ...]
+    """Ids of the keys that must be trusted where it is taken in: the one that signed the file,
+    and where keys were rotated since, the one that signed the version."""
 
     members: int
     """Vectors of requests in it."""
@@ -126,7 +128,9 @@ def export_specialist(shop: Workshop, slug: str, path: Path) -> Exported:
     }
     keys = load_or_create_keys(shop.settings.keys_dir)
     size = write_bundle(path, version, about, extras, keys)
-    return Exported(path, size, version.manifest, keys.key_id, len(vectors))
+    signed = signer_of((version.folder / SIGNATURE).read_bytes())
+    signers = tuple(dict.fromkeys((keys.key_id, signed)))
+    return Exported(path, size, version.manifest, signers, len(vectors))
 
 
 def _placed(shop: Workshop, stored: StoredPattern) -> StoredPattern:

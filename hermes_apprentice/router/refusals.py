@@ -136,7 +136,7 @@ def too_often(seconds: int) -> Refusal:
 
 def spent(what: str, seconds: int) -> Refusal:
     """Refuse a request that there is no room for until a day or a month is over."""
-    text = f"Your tenant's {what} is used up; there is room again in {_span(seconds)}."
+    text = f"Nothing is left of your tenant's {what}; there is room again in {_span(seconds)}."
     return _refusal(
         429,
         "quota",

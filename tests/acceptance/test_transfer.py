@@ -25,7 +25,7 @@ from hermes_apprentice.pipeline.importing import import_specialist
 from hermes_apprentice.pipeline.past import IMPORTED_FROM, dataset_of
 from hermes_apprentice.privacy.redaction import Redactor
 from hermes_apprentice.registry.bundle import open_bundle, write_bundle
-from hermes_apprentice.registry.signing import load_or_create_keys, trust_key
+from hermes_apprentice.registry.signing import load_or_create_keys, rotate_keys, trust_key
 from hermes_apprentice.router.loading import RegistrySource
 from hermes_apprentice.serving.cpu import load_runtime
 from hermes_apprentice.settings import ModelSettings, Settings
@@ -252,6 +252,26 @@ def test_a_name_that_is_taken_is_refused_until_another_is_given(
             import_specialist(away.shop, orders, odd)
     assert import_specialist(away.shop, orders, "orders").version == 1
     assert {one.specialist.slug for one in away.specialists()} == {"mine", "orders"}
+
+
+def test_after_a_rotation_the_export_names_every_key_that_must_be_trusted(
+    home: Pipeline, tmp_path: Path
+) -> None:
+    keys = home.shop.settings.keys_dir
+    before = load_or_create_keys(keys).key_id
+    after = rotate_keys(keys).key_id
+    path = tmp_path / "rotated.specialist"
+    done = export_specialist(home.shop, slug_of(home, "ticket"), path)
+    assert done.signers == (after, before)
+    settings = home.shop.settings.model_copy(update={"home": tmp_path / "third"})
+    load_or_create_keys(settings.keys_dir)
+    with Database(settings.database_path) as database:
+        third = open_pipeline(settings, database, clock=lambda: NOW + 60)
+        trust_key(settings.keys_dir, keys / "trusted" / f"{after}.pem")
+        with pytest.raises(SignatureError, match=before):
+            import_specialist(third.shop, path)
+        trust_key(settings.keys_dir, keys / "trusted" / f"{before}.pem")
+        assert import_specialist(third.shop, path).version == 1
 
 
 def test_a_stranger_is_refused_and_nothing_is_written(

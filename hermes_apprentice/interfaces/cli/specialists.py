@@ -166,11 +166,12 @@ def export(name: str, file: Path) -> None:
 
     with opened(show_progress=True) as (settings, _, pipeline):
         done = export_specialist(pipeline.shop, name, file)
-        trusted = settings.keys_dir / "trusted" / f"{done.signer}.pem"
+        trusted = settings.keys_dir / "trusted"
+    trusting = "; ".join(f"apprentice keys trust {signer}.pem" for signer in done.signers)
     typer.echo(
         f"{done.path}: version {done.manifest.version} of '{name}' with {done.members} vectors of "
-        f"requests, {done.size / 1e6:.1f} MB, signed by {done.signer}.\n"
-        f"On the other machine, once: apprentice keys trust {trusted.name} (from {trusted})\n"
+        f"requests, {done.size / 1e6:.1f} MB, signed by {done.signers[0]}.\n"
+        f"On the other machine, once: {trusting} (from {trusted})\n"
         f"Then: apprentice specialists import {done.path.name}"
     )
 
