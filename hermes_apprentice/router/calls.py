@@ -32,6 +32,16 @@ _CURATOR = "You are running as Hermes' background skill CURATOR"
 # Some models take instructions under the second name.
 _INSTRUCTIONS = ("system", "developer")
 _LONGEST_NAME = 200
+# By these, servers such as vLLM and llama.cpp take what an answer must look like.
+_CONSTRAINTS = (
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "structured_outputs",
+    "grammar",
+    "json_schema",
+)
 _PLATFORM_KINDS = {
     "cron": CallKind.CRON,
     "subagent": CallKind.SUBAGENT,
@@ -233,9 +243,13 @@ def _refusal(body: Mapping[str, Any], message: Mapping[str, Any]) -> str | None:
     wanted = body.get("response_format")
     if isinstance(wanted, dict) and wanted.get("type") != "text":
         return "response_format"
-    choice = body.get("tool_choice")
-    if choice is not None and choice not in ("auto", "none"):
-        return "tool_choice"
+    if any(body.get(name) for name in _CONSTRAINTS):
+        return "response_format"
+    for name in ("tool_choice", "function_call"):
+        if body.get(name) not in (None, "auto", "none"):
+            return "tool_choice"
+    if "web_search_options" in body or body.get("plugins"):
+        return "extras"
     if body.get("n") not in (None, 1):
         return "several_answers"
     if body.get("logprobs") or body.get("top_logprobs"):
