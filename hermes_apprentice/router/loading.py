@@ -76,6 +76,7 @@ class RegistrySource:
         self._embedder: OnnxEmbedder | None = None
         self._redactor: Redactor | None = None
         self._kept: dict[str, tuple[_Files, Loaded, Envelope]] = {}
+        self._trusted: _Files = ()
         self._dropped: list[Runtime] = []
         self._host = RemoteHost(settings)
         self._heavy = HeavyLoader(settings)
@@ -129,8 +130,12 @@ class RegistrySource:
             return Loading(problems={"embedder": f"it cannot be opened: {place_of(error)}"})
         problems: dict[str, str] = {}
         kept: dict[str, tuple[_Files, Loaded, Envelope]] = {}
+        trusted = _files(self._settings.keys_dir)
         for slug, version in wanted.items():
             try:
+                if trusted != self._trusted:
+                    # A loaded one, too, ends with the trust in the key that signed it.
+                    registry.open_version(slug, version)
                 kept[slug] = self._load_one(registry, embedder, slug, version)
             except ApprenticeError as error:
                 problems[slug] = str(error)
@@ -138,6 +143,7 @@ class RegistrySource:
                 _log.error("%s cannot be loaded: %s", slug, place_of(error))
                 problems[slug] = f"it cannot be loaded: {place_of(error)}; train it again"
         self._keep(kept)
+        self._trusted = trusted
         self._heavy.keep(
             {(slug, version, self._seen(slug, version)) for slug, version in wanted.items()}
         )

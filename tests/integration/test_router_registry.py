@@ -35,7 +35,7 @@ from hermes_apprentice.interfaces.mcp_reading import Text, explain_route
 from hermes_apprentice.registry.matchers import MATCHER_FOLDER
 from hermes_apprentice.registry.registry import Registry
 from hermes_apprentice.registry.sealed import DOCUMENT, FILES, SIGNATURE
-from hermes_apprentice.registry.signing import load_or_create_keys
+from hermes_apprentice.registry.signing import distrust_key, load_or_create_keys, rotate_keys
 from hermes_apprentice.router.explain import explain_request
 from hermes_apprentice.router.server import running_sidecar
 from hermes_apprentice.router.specialists import RETRY_SECONDS
@@ -286,6 +286,25 @@ async def test_damage_while_it_runs_takes_the_specialist_out(
             while await route_of(running.url) == "specialist":
                 await asyncio.sleep(0.05)
         assert await problems_of(running.url)
+
+
+async def test_a_key_that_is_not_trusted_any_more_ends_what_it_signed_while_it_runs(
+    placed: Settings,
+) -> None:
+    stolen = load_or_create_keys(placed.keys_dir).key_id
+    async with running_sidecar(placed) as running:
+        rotate_keys(placed.keys_dir)
+        # The matcher is fitted and signed anew; a version stays as it is.
+        registry = Registry(placed.registry_dir, load_or_create_keys(placed.keys_dir))
+        matcher = registry.open_matcher()
+        registry.publish_matcher(matcher.files, matcher.details)
+        await running.parts.specialists.refresh(force=True)
+        assert await route_of(running.url) == "specialist"
+        distrust_key(placed.keys_dir, stolen)
+        async with asyncio.timeout(PATIENCE):
+            while await route_of(running.url) == "specialist":
+                await asyncio.sleep(0.05)
+        assert stolen in (await problems_of(running.url))[SLUG]
 
 
 async def test_a_missing_embedder_costs_no_answer(placed: Settings, tmp_path: Path) -> None:
