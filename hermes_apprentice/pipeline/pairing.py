@@ -80,8 +80,8 @@ def look(shop: Workshop, left: str, right: str, asked_by: str) -> Merge:
     )
     if whole.stored.pattern.kind is not one.pattern.kind:
         raise ReplyError(
-            f"The answers of '{left}' and '{right}' have no shape in common that a "
-            f"{one.pattern.kind} can give; they stay apart."
+            f"The answers of '{left}' and '{right}' have no shape in common that "
+            f"{one.pattern.kind.with_article} can give; they stay apart."
         )
     parents = [
         Parent(

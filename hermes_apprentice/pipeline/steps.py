@@ -25,7 +25,7 @@ from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Envelope, Manifest, Specialist, Stage, Step
 from hermes_apprentice.domain.training import DOUBTFUL, TrainingResult
-from hermes_apprentice.errors import NotEnoughExamplesError, RegistryError
+from hermes_apprentice.errors import NotEnoughExamplesError, RegistryError, SignatureError
 from hermes_apprentice.pipeline.generators import why_not
 from hermes_apprentice.pipeline.judging import VERDICT, VERDICT_FILE, judge
 from hermes_apprentice.pipeline.merging import merge_of
@@ -80,14 +80,20 @@ def take_step(shop: Workshop, specialist: Specialist) -> Outcomes:
 
 
 def _build(shop: Workshop, specialist: Specialist) -> Outcomes:
-    merge = merge_of(shop, specialist)
+    merge, unkept = merge_of(shop, specialist), ""
+    earlier: list[Dataset] = []
     if merge is not None:
         parents = (merge.left, merge.right)
         exchanges = lessons(shop, *(one.pattern.pattern_id for one in parents))
         earlier = [old for one in parents for old in tested(shop, one.slug, one.version)]
     else:
         exchanges = lessons(shop, specialist.pattern_id)
-        earlier = tested(shop, specialist.slug, specialist.version) if specialist.version else []
+        number = specialist.version
+        try:
+            earlier += tested(shop, specialist.slug, number) if number else []
+        except SignatureError:
+            # Training again is the way out of a damaged version or a stolen key.
+            unkept = f" Version {number} cannot be verified, so its test is not kept."
     try:
         dataset = build_dataset(
             exchanges,
@@ -103,7 +109,7 @@ def _build(shop: Workshop, specialist: Specialist) -> Outcomes:
     return _to(
         specialist,
         Step.DATASET_BUILT,
-        f"{len(dataset.examples)} examples of {len(exchanges)} exchanges.",
+        f"{len(dataset.examples)} examples of {len(exchanges)} exchanges.{unkept}",
     )
 
 

@@ -156,13 +156,18 @@ class Registry(Matchers):
     def set_alias(self, slug: str, version: int) -> None:
         """Make a version the current one, in one step for all readers.
 
+        An alias that cannot be verified, such as after its key was distrusted, is replaced.
+
         Raises:
             UnknownVersionError: There is no such version.
             SignatureError: It cannot be verified.
         """
         self.open_version(slug, version)
         with self.writing():
-            history = self._alias(slug).history
+            try:
+                history = self._alias(slug).history
+            except SignatureError:
+                history = ()  # nobody vouches for what came before
             if not history or history[-1] != version:
                 self._write_alias(slug, (*history, version))
 
@@ -247,7 +252,7 @@ class Registry(Matchers):
             return 0  # a damaged alias is reported where it is read; versions on disk still count
 
     def _write_alias(self, slug: str, history: tuple[int, ...]) -> None:
-        highest = max((self._alias(slug).highest, *self.versions(slug)))
+        highest = max((self._highest(slug), *self.versions(slug)))
         payload = canonical({"highest": highest, "history": history[-100:], "slug": slug})
         record = {
             "alias": payload.decode(),

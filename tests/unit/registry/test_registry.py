@@ -15,7 +15,14 @@ from hermes_apprentice.domain.evaluation import Outcome, Verdict
 from hermes_apprentice.domain.specialist import Manifest
 from hermes_apprentice.errors import RegistryError, SignatureError, UnknownVersionError
 from hermes_apprentice.registry.registry import Registry, from_canonical, to_canonical
-from hermes_apprentice.registry.signing import Document, Keys, canonical, load_or_create_keys
+from hermes_apprentice.registry.signing import (
+    Document,
+    Keys,
+    canonical,
+    distrust_key,
+    load_or_create_keys,
+    rotate_keys,
+)
 
 Make = Callable[..., Manifest]
 
@@ -199,6 +206,25 @@ def test_the_alias_never_points_at_what_cannot_be_verified(
     with pytest.raises(SignatureError):
         registry.set_alias("order-mails", 2)
     assert registry.alias("order-mails") == 1
+
+
+def test_after_a_stolen_key_a_new_version_becomes_the_current_one(
+    registry: Registry, artefact: Path, make_draft: Make, tmp_path: Path
+) -> None:
+    registry.publish(artefact, make_draft())
+    registry.set_alias("order-mails", 1)
+    folder = tmp_path / "keys"
+    stolen = load_or_create_keys(folder).key_id
+    rotate_keys(folder)
+    distrust_key(folder, stolen)
+    renewed = Registry(registry.root, load_or_create_keys(folder))
+    with pytest.raises(SignatureError, match=stolen):
+        renewed.set_alias("order-mails", 1)
+    assert renewed.publish(artefact, make_draft()).version == 2
+    renewed.set_alias("order-mails", 2)
+    assert renewed.alias("order-mails") == 2
+    with pytest.raises(UnknownVersionError, match="no earlier version"):
+        renewed.rollback("order-mails")
 
 
 def test_a_removed_versions_number_is_never_used_again(
