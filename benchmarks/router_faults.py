@@ -381,7 +381,7 @@ def faults(settings: Settings, mood: Callable[[str], None], short: bool) -> list
         running[0].set()
         running[1].join()
 
-    def moody(name: str, told: str | None) -> Fault:
+    def moody(name: str, told: str) -> Fault:
         return Fault(
             name=f"specialist_{name}",
             begin=lambda: mood(name),
@@ -429,7 +429,7 @@ def faults(settings: Settings, mood: Callable[[str], None], short: bool) -> list
         Fault(name="database_damaged", begin=damage, end=restore, told="", seconds=seconds),
         moody("raising", _placed.SLUG),
         moody("hanging", _placed.SLUG),
-        moody("rubbish", None),
+        moody("rubbish", _placed.SLUG),
         Fault(name="promoted_and_demoted", begin=loop, end=stop, seconds=seconds),
         Fault(name="upstream_resets", begin=lambda: None, end=lambda _: None, seconds=seconds),
     ]

@@ -6,6 +6,7 @@ The door decides who may ask them.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from urllib.parse import parse_qs
 
@@ -94,12 +95,14 @@ class Admin:
 
     async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Say what works; 200 as long as requests can be passed on."""
-        now = self._specialists.now
+        now, clock = self._specialists.now, time.time()
         problems = self.problems()
+        resting = now.loading.resting()
         served = []
         for slug, rollout in sorted(now.rollouts.items()):
             progress = self._conductor.progress_of(slug)
             standing = self._conductor.standing_of(slug)
+            rest = resting.get(slug)
             served.append(
                 {
                     "slug": slug,
@@ -112,6 +115,7 @@ class Admin:
                     "agreed": progress.agreed if progress else 0,
                     "held": rollout.held,
                     "standing": standing,
+                    "resting": rest and {"reason": rest.reason, "until": clock + rest.seconds},
                 }
             )
         state = {

@@ -35,11 +35,21 @@ class Breaker:
         self._failures = 0
         self._rest = rest
         self._next_try = 0.0
+        self._trying = False
+        self.reason = ""
+        """What went wrong last, in the words of whoever said so."""
 
     @property
     def open(self) -> bool:
         """Whether it kept failing, last time it was tried."""
         return self._failures >= self._limit
+
+    @property
+    def rests_for(self) -> float:
+        """Seconds until it may be tried again; 0 when it may be now, or is being tried."""
+        if not self.open or self._trying:
+            return 0.0
+        return max(0.0, self._next_try - self._clock())
 
     def allows(self) -> bool:
         """Whether to try now; whoever tries while it is open must say how it went."""
@@ -49,16 +59,20 @@ class Breaker:
         if now < self._next_try:
             return False
         self._next_try = now + LEASE
+        self._trying = True
         return True
 
     def succeeded(self) -> None:
         """Record that it worked."""
         self._failures = 0
+        self._trying = False
+        self.reason = ""
 
-    def failed(self, *, began_closed: bool = False) -> None:
+    def failed(self, reason: str = "", *, began_closed: bool = False) -> None:
         """Record that it failed.
 
         Args:
+            reason: What went wrong, for people.
             began_closed: Whether the attempt began before it opened: such a failure says
                 nothing new, and must not cut the present try short.
         """
@@ -66,11 +80,14 @@ class Breaker:
             if began_closed:
                 return
             self._rest = min(2 * self._rest, self._longest)
+            self._trying = False
         else:
             self._failures += 1
             self._rest = self._shortest
+        self.reason = reason
         self._next_try = self._clock() + self._rest
 
     def gave_up(self) -> None:
         """Record that a try ended without showing whether it works: another may try."""
         self._next_try = 0.0
+        self._trying = False

@@ -47,6 +47,13 @@ from hermes_apprentice.router.wire import (
 )
 from hermes_apprentice.settings import RolloutSettings
 
+_FAILURES = {
+    "error": "it raised an error",
+    "deadline": "it did not answer in time",
+    "invalid": "it gave an invalid answer",
+}
+"""Abstentions by which a specialist shows that something is wrong with it, in words."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -180,7 +187,8 @@ class Chat:
             async with asyncio.timeout_at(work.deadline):
                 outcome = await visible_match(matcher, call, hidden)
         except Exception as error:  # the edge: without a match the upstream answers
-            now.loading.breaker.failed()
+            late = isinstance(error, TimeoutError)
+            now.loading.breaker.failed(_FAILURES["deadline" if late else "error"])
             self._fault("matcher", error)
             return Choice(reason="matcher_failed")
         now.loading.breaker.succeeded()
@@ -226,8 +234,8 @@ class Chat:
             given = Abstain(reason="error")
         given = _checked(loaded, given, work.call)
         self._shadow.attempted(loaded, given, time.perf_counter() - began)
-        if isinstance(given, Abstain) and given.reason in ("deadline", "error"):
-            loaded.breaker.failed()
+        if isinstance(given, Abstain) and given.reason in _FAILURES:
+            loaded.breaker.failed(_FAILURES[given.reason])
         else:
             loaded.breaker.succeeded()
         result = "answered" if isinstance(given, Answer) else given.reason

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from hermes_apprentice.domain.routing import Rollout
@@ -96,14 +97,35 @@ class Loading:
     )
     """Keeps requests away from the matcher while it fails."""
 
-    @property
-    def resting(self) -> dict[str, str]:
-        """What was loaded and keeps failing, by slug or part."""
+    def resting(self) -> dict[str, Rest]:
+        """Return what was loaded and keeps failing, by slug or part."""
         parts = {slug: loaded.breaker for slug, loaded in self.specialists.items()}
         if self.matcher is not None:
             parts["matcher"] = self.breaker
-        text = "it keeps failing, so the upstream answers; it is tried again from time to time"
-        return {name: text for name, breaker in parts.items() if breaker.open}
+        return {
+            name: Rest(breaker.reason or "it failed", breaker.rests_for)
+            for name, breaker in parts.items()
+            if breaker.open
+        }
+
+
+class Rest(NamedTuple):
+    """Something that keeps failing and is left alone for a while."""
+
+    reason: str
+    """What went wrong last."""
+
+    seconds: float
+    """Until it may be tried again; 0 when the next request tries it, or one does now."""
+
+    def in_words(self, now: float) -> str:
+        """Return a sentence for a person; ``now`` is a Unix time."""
+        if self.seconds > 0:
+            moment = datetime.fromtimestamp(now + self.seconds, UTC)
+            until = f"it rests until {moment:%H:%M:%S} UTC, then one request tries it"
+        else:
+            until = "the next request tries it"
+        return f"it keeps failing (last: {self.reason}), so the upstream answers; {until}"
 
 
 class Source(Protocol):
@@ -211,7 +233,9 @@ class Specialists:
         """Everything that keeps a specialist from being served, by slug or part."""
         own = {"rollouts": self.problem} if self.problem else {}
         loading = self.now.loading
-        return {**loading.resting, **self._further(), **loading.problems, **own}
+        now = time.time()
+        resting = {name: rest.in_words(now) for name, rest in loading.resting().items()}
+        return {**resting, **self._further(), **loading.problems, **own}
 
     async def run(self) -> None:
         """Look for changes until cancelled."""

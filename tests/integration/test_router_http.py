@@ -27,7 +27,7 @@ from hermes_apprentice.domain.specialist import Abstain, Answer, Stage
 from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.router.matcher import PatternMatcher
 from hermes_apprentice.router.server import Sidecar, running_sidecar
-from hermes_apprentice.router.specialists import Loaded
+from hermes_apprentice.router.specialists import REST_SECONDS, Loaded
 from hermes_apprentice.settings import BudgetSettings, ServerSettings, Settings, UpstreamSettings
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.rollouts import save_rollout
@@ -754,15 +754,63 @@ async def test_whatever_a_specialist_does_the_upstream_answers_the_same_request(
     assert json.loads(upstream.requests[0][3]) == sent
 
 
-async def test_a_specialist_that_keeps_failing_is_left_alone_for_a_while(
-    configured: Settings, upstream: Upstream
+@pytest.mark.parametrize(
+    ("act", "reason", "words"),
+    [
+        (raises, "error", "it raised an error"),
+        (hangs, "deadline", "it did not answer in time"),
+        (returns_garbage, "invalid", "it gave an invalid answer"),
+        (says_what_is_no_label, "invalid", "it gave an invalid answer"),
+    ],
+)
+async def test_a_specialist_that_keeps_failing_is_left_alone_for_a_while_and_named(
+    configured: Settings,
+    upstream: Upstream,
+    act: Callable[[], Awaitable[Any]],
+    reason: str,
+    words: str,
 ) -> None:
-    async with sidecar(configured, Misbehaving(raises)) as running:
+    rollout = configured.rollout.model_copy(update={"deadline_seconds": 0.2})
+    quick = configured.model_copy(update={"rollout": rollout})
+    began = time.time()
+    async with sidecar(quick, Misbehaving(act)) as running:
         for _ in range(5):
             async with posted(running.url, body()) as (response, _):
                 assert response.status == 200
-        reasons = [row["reason"] for row in await ledger(running, configured)]
-    assert reasons == ["error", "error", "error", "specialist_resting", "specialist_resting"]
+        reasons = [row["reason"] for row in await ledger(running, quick)]
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{running.url}/healthz") as response:
+                health = await response.json()
+    assert reasons == [reason] * 3 + ["specialist_resting"] * 2
+    assert health["status"] == "degraded"
+    told = health["problems"]["label-ticket"]
+    assert words in told and "rests until" in told and "UTC" in told
+    rest = health["specialists"][0]["resting"]
+    assert rest["reason"] == words
+    assert began < rest["until"] <= time.time() + REST_SECONDS
+
+
+async def test_a_specialist_that_is_well_again_is_not_named_any_more(
+    configured: Settings, upstream: Upstream
+) -> None:
+    class Fickle(FakeRuntime):
+        ill = True
+
+        async def answer(self, request: str, encoding: Encoding | None = None) -> Any:
+            return 7 if self.ill else await super().answer(request, encoding)
+
+    runtime = Fickle({ASKED: "bug"})
+    async with sidecar(configured, runtime) as running:
+        for _ in range(3):
+            async with posted(running.url, body()) as (response, _):
+                assert response.headers["x-apprentice-route"] == "fallback"
+        assert "label-ticket" in running.parts.specialists.problems
+        runtime.ill = False
+        # As after the rest: the next request may try.
+        running.parts.specialists.now.loading.specialists["label-ticket"].breaker.gave_up()
+        async with posted(running.url, body()) as (response, _):
+            assert response.headers["x-apprentice-route"] == "specialist"
+        assert running.parts.specialists.problems == {}
 
 
 async def test_an_answer_longer_than_allowed_is_the_upstreams(

@@ -48,6 +48,24 @@ def test_a_failed_try_means_another_rest() -> None:
     assert breaker.allows()
 
 
+def test_it_says_why_it_is_open_and_for_how_long() -> None:
+    clock = Clock()
+    breaker = Breaker(failures=2, rest=10, clock=clock)
+    breaker.failed("it was late")
+    assert breaker.rests_for == 0
+    breaker.failed("it raised an error")
+    clock.now += 4
+    assert (breaker.reason, breaker.rests_for) == ("it raised an error", 6)
+    clock.now += 7
+    assert breaker.rests_for == 0
+    assert breaker.allows()
+    assert breaker.rests_for == 0  # it is being tried: nobody knows for how long
+    breaker.failed("it was late again")
+    assert (breaker.reason, breaker.rests_for) == ("it was late again", 10)
+    breaker.succeeded()
+    assert (breaker.reason, breaker.rests_for) == ("", 0)
+
+
 def test_only_one_tries_at_a_time_however_long_it_takes() -> None:
     clock = Clock()
     breaker = Breaker(failures=1, rest=1, clock=clock)
