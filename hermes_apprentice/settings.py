@@ -485,6 +485,11 @@ class Settings(_Section):
         return self.home / "runs"
 
     @property
+    def spool_dir(self) -> Path:
+        """Calls that are answered and not yet in the ledger."""
+        return self.home / "spool"
+
+    @property
     def models_dir(self) -> Path:
         """The model store."""
         return self.models.folder or self.home / "models"

@@ -281,6 +281,12 @@ def generators_stage() -> ModuleType:
     return _beside("generators_stage")
 
 
+@pytest.fixture(scope="session")
+def serving() -> Any:
+    """Runs the sidecar as a process of its own; see ``serving_process.py`` beside this file."""
+    return _beside("serving_process").serving
+
+
 @pytest.fixture
 def fake_vllm(vllm_stage: ModuleType) -> Iterator[Any]:
     """A fake vLLM that listens; ``url`` is its endpoint."""

@@ -73,6 +73,7 @@ class Admin:
         return {
             "ledger_waiting": self._recorder.waiting,
             "ledger_dropped_total": self._recorder.dropped_entries,
+            "ledger_recovered_total": self._recorder.recovered,
             "comparisons_dropped_total": self._recorder.dropped_comparisons,
             "attempts_dropped_total": self._recorder.dropped_attempts,
             "shadow_waiting": self._shadow.waiting,
@@ -85,8 +86,7 @@ class Admin:
     def problems(self) -> dict[str, str]:
         """Return everything that does not work now, by part."""
         found = {**self._broken, **self._specialists.problems}
-        if self._recorder.problem:
-            found["ledger"] = self._recorder.problem
+        found.update(self._recorder.problems)
         if self._conductor.problem:
             found["rollout"] = self._conductor.problem
         if self._tenants.problem:

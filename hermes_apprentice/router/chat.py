@@ -23,7 +23,8 @@ from hermes_apprentice.router.answers import checked
 from hermes_apprentice.router.body import Body
 from hermes_apprentice.router.bookkeeping import Books, Work
 from hermes_apprentice.router.calls import Call, model_name, read_call
-from hermes_apprentice.router.completions import Completion, as_events, as_json, error_body
+from hermes_apprentice.router.completions import Completion, as_json, error_body
+from hermes_apprentice.router.delivery import notes_of, send_stream
 from hermes_apprentice.router.door import GUEST
 from hermes_apprentice.router.matcher import MatchOutcome, visible_match
 from hermes_apprentice.router.metrics import Metrics
@@ -258,17 +259,31 @@ class Chat:
         )
         overhead = time.perf_counter() - work.began
         notes = [
-            *_notes(Route.SPECIALIST, loaded),
+            *notes_of(Route.SPECIALIST, loaded),
             (b"x-apprentice-overhead-ms", b"%.3f" % (overhead * 1_000)),
         ]
-        sent = False
+        booked = False
+
+        def book(*, sent: bool) -> None:
+            nonlocal booked
+            booked = True
+            self._book(
+                lambda: self._books.answered(
+                    work, loaded, choice.reason, usage, sent=sent, overhead=overhead
+                )
+            )
+
+        # Whoever has all of an answer can rely on it being booked.
         with Hangup(receive):
             if call.stream:
-                await _stream(send, completion, notes, call.include_usage)
+                await send_stream(send, completion, notes, call.include_usage)
+                book(sent=True)
+                await send({"type": "http.response.body", "body": b""})
             else:
+                book(sent=True)
                 await send_json(send, 200, as_json(completion), notes)
-            sent = True
-        self._books.answered(work, loaded, choice.reason, usage, sent=sent, overhead=overhead)
+        if not booked:
+            book(sent=False)
 
     async def _pass_on(
         self,
@@ -285,11 +300,13 @@ class Chat:
             receive=receive,
             send=send,
             began=work.began,
-            notes=_notes(route, choice.loaded),
+            notes=notes_of(route, choice.loaded),
             listen=True,
             keep=beside or choice.heir is not None,
+            book=lambda found: self._book(
+                lambda: self._books.passed(work, route, choice.reason, choice.loaded, found)
+            ),
         )
-        self._books.passed(work, route, choice.reason, choice.loaded, passage)
         # Another endpoint's model is not the one that the specialist is to agree with.
         if passage.heard is None or not passage.first:
             return
@@ -344,9 +361,15 @@ class Chat:
         close = ((b"connection", b"close"),)
         await send_json(send, 413, error_body(text, "invalid_request_error", "too_large"), close)
 
+    def _book(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:  # the edge: an answer is worth more than its entry
+            self._fault("books", error)
+
     def _fault(self, part: str, error: Exception) -> None:
         self._metrics.faults[part] += 1
-        _log.error("the %s failed, the upstream answers: %s", part, place_of(error))
+        _log.error("the %s failed, the answer does not suffer: %s", part, place_of(error))
 
 
 def _understand(
@@ -377,33 +400,3 @@ def _checked(loaded: Loaded, given: object, call: Call) -> Answer | Abstain:
     if call.max_tokens is not None and estimate_tokens(len(given.text)) > call.max_tokens:
         return Abstain(reason="length", confidence=given.confidence)
     return given
-
-
-async def _stream(
-    send: Send, completion: Completion, notes: list[tuple[bytes, bytes]], include_usage: bool
-) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [
-                (b"content-type", b"text/event-stream; charset=utf-8"),
-                (b"cache-control", b"no-cache"),
-                *notes,
-            ],
-        }
-    )
-    for event in as_events(completion, include_usage=include_usage):
-        await send({"type": "http.response.body", "body": event, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
-
-
-def _notes(route: Route, loaded: Loaded | None) -> list[tuple[bytes, bytes]]:
-    """Return our response headers."""
-    notes = [(b"x-apprentice-route", route.value.encode())]
-    if loaded is not None:
-        notes.append((b"x-apprentice-specialist", loaded.slug.encode()))
-        notes.append((b"x-apprentice-version", str(loaded.version).encode()))
-        if loaded.digest:
-            notes.append((b"x-apprentice-digest", loaded.digest.encode()))
-    return notes

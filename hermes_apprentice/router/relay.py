@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hermes_apprentice.errors import UpstreamError, UpstreamTimeoutError
@@ -46,6 +46,10 @@ class Passage:
     """Whether it was the first endpoint, whose model specialists are compared with."""
 
 
+def _nothing(passage: Passage) -> None:
+    """Book nowhere."""
+
+
 class Relay:
     """Passes requests on."""
 
@@ -62,6 +66,7 @@ class Relay:
         notes: HeaderList,
         listen: bool = False,
         keep: bool = False,
+        book: Callable[[Passage], None] = _nothing,
     ) -> Passage:
         """Pass a request on and stream the answer back.
 
@@ -73,8 +78,10 @@ class Relay:
             notes: Our own response headers; endpoint and overhead are added.
             listen: Whether to read the token counts along the way.
             keep: Whether to keep the whole answer for a comparison.
+            book: Told once how the request fared, before an answer's last byte is sent: whoever
+                has all of an answer can rely on it being booked.
         """
-        passing = _Passing(began)
+        passing = _Passing(began, book)
         seconds = self.upstream.settings.total_timeout
         with Hangup(receive):
             passing.asked = time.perf_counter()
@@ -84,10 +91,12 @@ class Relay:
             except (UpstreamError, TimeoutError) as error:
                 if passing.reply is None:
                     return await _refuse(send, error, notes, passing, seconds)
+                if passing.booked is not None:
+                    return passing.booked
                 # The connection is left unfinished, so that the client sees a broken answer
                 # as broken and not as complete.
                 passing.status, passing.problem = passing.reply.response.status, "cut"
-        return passing.passage()
+        return passing.end()
 
     async def _pass(
         self,
@@ -116,6 +125,9 @@ class Relay:
                 if tap is not None and piece:
                     tap.feed(piece)
                 more = not reply.ended
+                if not more:
+                    passing.status, passing.problem = response.status, ""
+                    passing.end()
                 await send({"type": "http.response.body", "body": piece, "more_body": more})
                 if not more:
                     break
@@ -123,16 +135,28 @@ class Relay:
         except BaseException:
             response.close()
             raise
-        passing.status, passing.problem = response.status, ""
         response.release()
 
 
 class _Passing:
     """A passage while it lasts."""
 
-    __slots__ = ("asked", "began", "first", "overhead", "problem", "reply", "status", "tap")
+    __slots__ = (
+        "asked",
+        "began",
+        "book",
+        "booked",
+        "first",
+        "overhead",
+        "problem",
+        "reply",
+        "status",
+        "tap",
+    )
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, began: float, book: Callable[[Passage], None]) -> None:
+        self.book = book
+        self.booked: Passage | None = None
         self.began = began
         self.asked = began
         self.overhead = 0.0
@@ -141,7 +165,20 @@ class _Passing:
         self.first = True
         self.tap: Tap | None = None
 
-    def passage(self) -> Passage:
+    def end(self) -> Passage:
+        """Book how the request fared, once."""
+        if self.booked is None:
+            self.booked = self._passage()
+            self.book(self.booked)
+        return self.booked
+
+    def refused(self, status: int, problem: str, overhead: float) -> Passage:
+        """Book that no endpoint gave an answer."""
+        self.booked = Passage(status=status, problem=problem, overhead=overhead)
+        self.book(self.booked)
+        return self.booked
+
+    def _passage(self) -> Passage:
         return Passage(
             status=self.status,
             problem=self.problem,
@@ -162,8 +199,9 @@ async def _refuse(
     message = str(error) or f"There was no whole answer in {seconds:g} seconds."
     overhead = passing.asked - passing.began
     text = error_body(message, "upstream_error", f"upstream_{problem}")
+    passage = passing.refused(status, problem, overhead)
     await send_json(send, status, text, _with_overhead(notes, overhead))
-    return Passage(status=status, problem=problem, overhead=overhead)
+    return passage
 
 
 def _tap_for(headers: Mapping[str, str], keep: bool) -> Tap:

@@ -48,6 +48,7 @@ from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.audits import AuditedAnswer, save_audited
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.files import write_atomically
+from hermes_apprentice.storage.spool import Spool
 from hermes_apprentice.storage.tenants import TenantStore, marker_of
 
 FIRST_LOOK_SECONDS = 1.0
@@ -147,7 +148,7 @@ async def running_sidecar(
             exposed=not is_local(settings.server.host),
             marker=marker_of(settings.database_path),
         )
-        recorder = Recorder(store, charge=tenants.charge)
+        recorder = Recorder(store, charge=tenants.charge, spool=Spool(settings.spool_dir))
         upstream = _upstream(settings, problems)
         metrics.upstream_requests = upstream.requests
         own = RegistrySource(settings) if source is None else None

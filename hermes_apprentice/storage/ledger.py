@@ -5,7 +5,7 @@ Knows nothing about prices; reading it back is the ledger's business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import aiosqlite
 
@@ -29,6 +29,13 @@ _ATTEMPT = "INSERT INTO attempts (slug, version, at, outcome, took_ms) VALUES "
 _REPEAT = "INSERT INTO repeats (slug, at, model, agreed, reason) VALUES "
 
 
+_MARK = """
+INSERT INTO spools (name, written) VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET written = excluded.written
+"""
+
+_FORGET = "DELETE FROM spools WHERE name = ?"
+
 _ROWS = 128
 """Most rows in one statement, a power of two; their values stay below SQLite's limit."""
 
@@ -39,8 +46,20 @@ async def append(
     comparisons: Sequence[Comparison],
     attempts: Sequence[Attempt] = (),
     repeats: Sequence[Repeat] = (),
+    *,
+    marks: Mapping[str, int] | None = None,
+    forget: Sequence[str] = (),
 ) -> None:
     """Write a batch in one transaction: all of it, or nothing.
+
+    Args:
+        database: Where the tables are.
+        entries: Routed calls.
+        comparisons: Answers beside each other.
+        attempts: Runs of specialists.
+        repeats: The upstream beside itself.
+        marks: How far each file of the spool has reached the ledger with these entries, in bytes.
+        forget: Files of the spool that are gone.
 
     Raises:
         StorageError: The database is locked or cannot be written.
@@ -54,6 +73,19 @@ async def append(
             await _insert(connection, _ATTEMPT, [_attempt_row(one) for one in attempts])
         if repeats:
             await _insert(connection, _REPEAT, [_repeat_row(one) for one in repeats])
+        if marks:
+            await connection.executemany(_MARK, list(marks.items()))
+        if forget:
+            await connection.executemany(_FORGET, [(name,) for name in forget])
+
+
+async def read_marks(database: AsyncDatabase) -> dict[str, int]:
+    """Return how far each file of the spool has reached the ledger, in bytes.
+
+    Raises:
+        StorageError: The database cannot be read.
+    """
+    return {row["name"]: row["written"] for row in await database.read("SELECT * FROM spools")}
 
 
 async def _insert(

@@ -363,6 +363,13 @@ CREATE INDEX audited_answers_by_session ON audited_answers (session_id);
 CREATE INDEX ledger_by_request ON ledger (request_id);
 """
 
+_SPOOLS = """
+CREATE TABLE spools (
+    name            TEXT PRIMARY KEY,
+    written         INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _LEARNING,
     _SERVING,
@@ -379,5 +386,6 @@ MIGRATIONS: tuple[str, ...] = (
     _JUDGEMENTS,
     _FORGOTTEN,
     _AUDITS,
+    _SPOOLS,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

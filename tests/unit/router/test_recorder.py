@@ -112,3 +112,18 @@ async def test_an_entry_that_no_table_can_hold_does_not_block_the_next(
     recorder.entry(ENTRY)
     assert await recorder.write()
     assert count(settings, "ledger") == 1
+
+
+async def test_an_entry_that_no_table_can_hold_costs_none_of_those_beside_it(
+    store: Store, settings: Settings
+) -> None:
+    recorder = Recorder(store)
+    for number in range(BATCH + 50):
+        recorder.entry(replace(ENTRY, request_id=f"r-{number}"))
+        if number == 20:
+            recorder.entry(replace(ENTRY, model="\ud800"))
+    recorder.comparison(COMPARISON)
+    assert await recorder.write()
+    assert (recorder.dropped_entries, recorder.dropped_comparisons) == (1, 0)
+    assert (count(settings, "ledger"), count(settings, "comparisons")) == (BATCH + 50, 1)
+    assert recorder.waiting == 0
