@@ -130,7 +130,7 @@ class Books:
                 first=work.call.kind is CallKind.FIRST,
             )
             return heard.usage, self._costing.charge(work.model, heard.usage)
-        if passage.status >= 400 and passage.problem != "hang_up":
+        if passage.problem == "error" or (passage.status >= 400 and passage.problem != "hang_up"):
             # Nobody charges for an error.
             return Usage(prompt_tokens=0, completion_tokens=0), 0
         tokens = 0

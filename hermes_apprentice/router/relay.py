@@ -28,7 +28,8 @@ class Passage:
     """What the client got; 499 if it hung up."""
 
     problem: str
-    """A fixed word: ``unreachable``, ``timeout``, ``cut``, ``hang_up``, or empty."""
+    """A fixed word: ``unreachable``, ``timeout``, ``cut``, ``hang_up``, ``error`` where the answer
+    was one in spite of its status, or empty."""
 
     overhead: float
     """Seconds between the body and the answer's first byte that were not the upstream's."""
@@ -126,7 +127,9 @@ class Relay:
                     tap.feed(piece)
                 more = not reply.ended
                 if not more:
-                    passing.status, passing.problem = response.status, ""
+                    error_inside = reply.status >= 400 > response.status
+                    passing.status = response.status
+                    passing.problem = "error" if error_inside else ""
                     passing.end()
                 await send({"type": "http.response.body", "body": piece, "more_body": more})
                 if not more:

@@ -8,8 +8,10 @@ one provider mean nothing to another. Knows nothing about specialists.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
@@ -19,6 +21,7 @@ import orjson
 
 from hermes_apprentice.errors import UpstreamError, UpstreamTimeoutError
 from hermes_apprentice.router.headers import RawHeaders, for_upstream, uncompressed
+from hermes_apprentice.router.opening import HOLD_SECONDS, Opening
 from hermes_apprentice.router.renaming import with_model
 from hermes_apprentice.router.tap import ANSWER_BYTES, Heard, Tap
 from hermes_apprentice.router.tier import ATTEMPTS, Tier
@@ -63,15 +66,17 @@ class Ask:
 class Reply:
     """An answer whose first piece has arrived."""
 
-    __slots__ = ("first", "model", "response", "tier")
+    __slots__ = ("first", "model", "response", "status", "tier")
 
     def __init__(
-        self, tier: Tier, response: aiohttp.ClientResponse, first: bytes, model: str
+        self, tier: Tier, response: aiohttp.ClientResponse, first: bytes, model: str, status: int
     ) -> None:
         self.tier = tier
         self.response = response
         self.first = first
         self.model = model
+        self.status = status
+        """Of the answer; of the error in it, where it begins with one in spite of its status."""
 
     @property
     def ended(self) -> bool:
@@ -181,7 +186,7 @@ class Upstream:
 
     def _elsewhere(self, reply: Reply, ask: Ask) -> bool:
         """Whether another endpoint may have a better answer."""
-        status = reply.response.status
+        status = reply.status
         if status < 400:
             return False
         if reply.tier is not self.first:
@@ -207,6 +212,8 @@ class Upstream:
             response = await tier.send(ask.method, ask.path, headers, body, attempts=attempts)
             first = await tier.read(response)
             status = response.status
+            if chat and status == 200:
+                first, status = await _opened(tier, response, first)
             self.requests[tier.name, str(status)] += 1
             if chat:
                 tier.note(status, response.headers, model, renamed=model != ask.model)
@@ -229,7 +236,7 @@ class Upstream:
         finally:
             if not (verdict or closed):
                 tier.breaker.gave_up()
-        return Reply(tier, response, first, model)
+        return Reply(tier, response, first, model, status)
 
     async def ask(self, body: dict[str, Any], headers: RawHeaders) -> tuple[int, Heard]:
         """Ask the first endpoint for a chat completion, unstreamed; return status and content.
@@ -272,7 +279,30 @@ class Upstream:
             reply.response.close()
             raise
         reply.response.release()
-        return reply.response.status, tap.finish()
+        return reply.status, tap.finish()
+
+
+async def _opened(tier: Tier, response: aiohttp.ClientResponse, first: bytes) -> tuple[bytes, int]:
+    """Return the beginning of an answer, and the status that it deserves.
+
+    Raises:
+        UpstreamError: As ``Tier.read``.
+    """
+    headers = response.headers
+    opening = Opening(
+        streamed=headers.get("content-type", "").startswith("text/event-stream"),
+        encoding=headers.get("content-encoding", ""),
+    )
+    status = opening.read(first, ended=response.content.at_eof())
+    if status is not None:
+        return first, status
+    pieces = [first]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HOLD_SECONDS):
+            while status is None:
+                pieces.append(await tier.read(response))
+                status = opening.read(pieces[-1], ended=response.content.at_eof())
+    return b"".join(pieces), status or 200
 
 
 def _is_failing(status: int, headers: Mapping[str, str]) -> bool:

@@ -25,6 +25,7 @@ from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.domain.tenant import Limits
 from hermes_apprentice.errors import UpstreamError
 from hermes_apprentice.router import catalogue
+from hermes_apprentice.router import upstream as upstream_module
 from hermes_apprentice.router.server import Sidecar, running_sidecar
 from hermes_apprentice.router.specialists import Loaded
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
@@ -673,3 +674,179 @@ async def test_a_name_that_cannot_be_looked_up_costs_no_answer(
             assert "upstream" in await health(running)
         finally:
             release.set()
+
+
+# --- an error behind a status that says that all is well ----------------------------------------
+
+
+def inside(status: object) -> dict[str, Any]:
+    return {
+        "id": "gen-1",
+        "error": {"code": status, "message": "Provider returned error"},
+        "choices": [],
+    }
+
+
+def event(value: Any) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def streams(endpoint: Endpoint, *pieces: bytes) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+            await asyncio.sleep(0.02)
+        return response
+
+    endpoint.handler = handler
+
+
+WAIT = b": OPENROUTER PROCESSING\n\n"
+WORD = event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Once"}}]})
+ROLE = event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
+END = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("status", [429, 502, "server_error", None])
+@pytest.mark.parametrize("before", [(), (WAIT,), (WAIT, WAIT)])
+async def test_a_stream_that_begins_with_an_error_is_asked_elsewhere(
+    settings: Settings,
+    pair: tuple[Endpoint, Endpoint],
+    status: object,
+    before: tuple[bytes, ...],
+) -> None:
+    one, two = pair
+    streams(one, *before, event(inside(status)))
+    streams(two, WORD, END)
+    placed = chained(settings, one.url, two.url)
+    async with sidecar(placed) as running:
+        got = await ask(running, body(stream=True))
+        (row,) = await ledger(running, placed)
+        requests = dict(running.parts.upstream.requests)
+    assert (got.status, got.text) == (200, WORD + END)
+    assert got.headers["x-apprentice-upstream"] == "two"
+    assert (row["tier"], row["status"]) == ("two", 200)
+    counted = str(status if isinstance(status, int) else 502)
+    assert requests == {("one", counted): 1, ("two", "200"): 1}
+
+
+@pytest.mark.parametrize("compress", [False, True])
+async def test_an_error_in_a_whole_answer_is_asked_elsewhere(
+    settings: Settings, pair: tuple[Endpoint, Endpoint], compress: bool
+) -> None:
+    one, two = pair
+
+    async def handler(request: web.Request) -> web.Response:
+        value = {key: found for key, found in inside(502).items() if key != "choices"}
+        response = web.json_response(value)
+        if compress:
+            response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    one.handler = handler
+    async with sidecar(chained(settings, one.url, two.url)) as running:
+        got = await ask(running)
+    assert (got.status, got.said) == (200, "two")
+
+
+@pytest.mark.parametrize("status", [400, 403])
+async def test_an_error_about_the_request_reaches_the_client_as_it_was(
+    settings: Settings, pair: tuple[Endpoint, Endpoint], status: int
+) -> None:
+    one, two = pair
+    streams(one, WAIT, event(inside(status)))
+    async with sidecar(chained(settings, one.url, two.url)) as running:
+        got = await ask(running, body(stream=True))
+    assert (got.status, got.text) == (200, WAIT + event(inside(status)))
+    assert two.seen == []
+
+
+@pytest.mark.parametrize("begin", [ROLE, WORD, WAIT + ROLE])
+async def test_once_an_answer_has_begun_its_error_passes_and_nothing_is_asked_again(
+    settings: Settings, pair: tuple[Endpoint, Endpoint], begin: bytes
+) -> None:
+    one, two = pair
+    streams(one, begin, event(inside(502)))
+    async with sidecar(chained(settings, one.url, two.url)) as running:
+        got = await ask(running, body(stream=True))
+    assert (got.status, got.text) == (200, begin + event(inside(502)))
+    assert two.seen == []
+
+
+async def test_where_nobody_stands_in_the_error_passes_as_it_was_and_costs_nothing(
+    settings: Settings, pair: tuple[Endpoint, Endpoint]
+) -> None:
+    one, two = pair
+    streams(one, WAIT, event(inside(502)))
+    two.says(503)
+    for urls in ((one.url,), (one.url, two.url)):
+        placed = chained(settings, *urls)
+        async with sidecar(placed) as running:
+            got = await ask(running, body(stream=True))
+            row = (await ledger(running, placed))[-1]
+        assert (got.status, got.text) == (200, WAIT + event(inside(502)))
+        assert (row["reason"], row["cost"], row["completion_tokens"]) == ("error", 0, 0)
+
+
+async def test_an_endpoint_that_keeps_answering_with_errors_is_left_alone_for_a_while(
+    settings: Settings, pair: tuple[Endpoint, Endpoint]
+) -> None:
+    one, _ = pair
+    streams(one, event(inside(502)))
+    async with sidecar(chained(settings, one.url, pair[1].url)) as running:
+        for _ in range(5):
+            assert (await ask(running, body(stream=True))).status == 200
+        assert "keeps failing" in (await health(running))["upstream"]
+    assert len(one.seen) == 3
+
+
+async def test_an_endpoint_that_hangs_up_after_comments_is_stood_in_for(
+    settings: Settings, pair: tuple[Endpoint, Endpoint]
+) -> None:
+    one, two = pair
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(WAIT)
+        await asyncio.sleep(0.05)
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    one.handler = handler
+    streams(two, WORD, END)
+    async with sidecar(chained(settings, one.url, two.url)) as running:
+        got = await ask(running, body(stream=True))
+    assert got.text == WORD + END
+
+
+async def test_comments_are_not_held_back_for_ever(
+    settings: Settings, pair: tuple[Endpoint, Endpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = pair
+    monkeypatch.setattr(upstream_module, "HOLD_SECONDS", 0.1)
+    seen, sent = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(WAIT)
+        await seen.wait()
+        await response.write(event(inside(502)))
+        sent.set()
+        return response
+
+    one.handler = handler
+    async with sidecar(chained(settings, one.url, two.url)) as running:
+        async with aiohttp.ClientSession() as session:
+            url = f"{running.url}/v1/chat/completions"
+            async with session.post(url, json=body(stream=True)) as response:
+                async with asyncio.timeout(DEADLINE):
+                    assert await response.content.readany() == WAIT
+                    seen.set()
+                    await sent.wait()
+                    assert await response.read() == event(inside(502))
+    assert two.seen == []
