@@ -15,11 +15,11 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,12 @@ from hermes_apprentice.router.bookkeeping import Books
 from hermes_apprentice.router.conductor import Conductor
 from hermes_apprentice.router.costing import Costing, PriceOf
 from hermes_apprentice.router.door import is_local
+from hermes_apprentice.router.ending import (
+    HUNG_SECONDS,
+    HURRY_SECONDS,
+    end_within,
+    leave_hung_threads,
+)
 from hermes_apprentice.router.loading import RegistrySource
 from hermes_apprentice.router.metrics import Metrics
 from hermes_apprentice.router.protocol import Protocol
@@ -58,13 +64,13 @@ FIRST_LOAD_SECONDS = 10.0
 """How long the start waits for specialists; requests are answered by the upstream meanwhile."""
 
 GRACE_SECONDS = 60
-"""How long running answers may take when the sidecar stops; a second signal cuts them off."""
-
-HUNG_SECONDS = 2.0
-"""How long a specialist may go on computing after everything else has stopped."""
+"""How long running answers may take when the sidecar stops; a second signal ends it at once."""
 
 LAST_COMPARISONS = 1.0
 """Seconds for comparisons that wait when the sidecar stops."""
+
+NOTE = "sidecar.json"
+"""File in Apprentice's home that says where the sidecar listens."""
 
 RESTART_SECONDS = 1.0
 """Pause before a background task that failed is started again."""
@@ -101,15 +107,30 @@ def serve(settings: Settings, ready: Callable[[str], None] | None = None) -> Non
     share_arenas()
     # Products of small matrices: more than one thread makes them wait for each other.
     with threadpool_limits(1):
-        _run(_serve_until_signal(settings, ready))
-    _leave_hung_threads()
+        timers: list[threading.Timer] = []
+        try:
+            _run(_serve_until_signal(settings, ready, timers))
+        finally:
+            for timer in timers:
+                timer.cancel()
+    leave_hung_threads()
 
 
-async def _serve_until_signal(settings: Settings, ready: Callable[[str], None] | None) -> None:
+async def _serve_until_signal(
+    settings: Settings, ready: Callable[[str], None] | None, timers: list[threading.Timer]
+) -> None:
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def told(number: int) -> None:
+        if stop.is_set() and not hurry.is_set():
+            hurry.set()
+            withdraw = partial(_withdraw, settings.home / NOTE)
+            timers.append(end_within(HURRY_SECONDS, 128 + number, withdraw))
+        stop.set()
+
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, lambda: (hurry if stop.is_set() else stop).set())
+        loop.add_signal_handler(name, told, name)
     async with running_sidecar(settings, hurry=hurry) as sidecar:
         _spare_the_collector()
         with _announced(settings, sidecar.url):
@@ -117,6 +138,8 @@ async def _serve_until_signal(settings: Settings, ready: Callable[[str], None] |
                 ready(sidecar.url)
             await stop.wait()
             _log.info("stopping")
+    # What is left is the event loop's own end, which waits for threads for minutes.
+    timers.append(end_within(HUNG_SECONDS, 0, lambda: None))
 
 
 @contextlib.asynccontextmanager
@@ -352,7 +375,7 @@ async def _hurried(server: uvicorn.Server, hurry: asyncio.Event | None) -> None:
 @contextlib.contextmanager
 def _announced(settings: Settings, url: str) -> Iterator[None]:
     """Leave a note where the sidecar listens, for the other commands."""
-    path = settings.home / "sidecar.json"
+    path = settings.home / NOTE
     note = {"pid": os.getpid(), "url": url, "started_at": time.time()}
     try:
         write_atomically(path, json.dumps(note).encode())
@@ -361,28 +384,13 @@ def _announced(settings: Settings, url: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError, ValueError):
-            if json.loads(path.read_bytes()).get("pid") == os.getpid():
-                path.unlink()
+        _withdraw(path)
 
 
-def _leave_hung_threads() -> None:
-    """End the process although a specialist hangs: a thread cannot be ended from outside."""
-    computing = [
-        thread
-        for thread in threading.enumerate()
-        if thread.name.startswith(("apprentice-model", "specialist-"))
-    ]
-    deadline = time.monotonic() + HUNG_SECONDS
-    for thread in computing:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    hung = [thread.name for thread in computing if thread.is_alive()]
-    if hung:
-        _log.error("these do not end, and are left behind: %s", ", ".join(hung))
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+def _withdraw(path: Path) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(path.read_bytes()).get("pid") == os.getpid():
+            path.unlink()
 
 
 def _spare_the_collector() -> None:

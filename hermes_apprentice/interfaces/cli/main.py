@@ -29,9 +29,7 @@ from hermes_apprentice.interfaces.cli import (
     tenants,
     weights,
 )
-
-_STOPPED = 130
-"""Exit code of what was interrupted, as shells have it."""
+from hermes_apprentice.interfaces.cli.entry import STOPPED
 
 _CLICK_ERROR: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
@@ -86,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = app(args=list(arguments), prog_name="apprentice", standalone_mode=False)
         code = result if isinstance(result, int) else 0
-        if code == _STOPPED:  # this is how Typer hands Ctrl-C on
+        if code == STOPPED:  # this is how Typer hands Ctrl-C on
             typer.echo("Stopped.", err=True)
         return code
     except typer.Exit as stop:
@@ -96,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
         return int(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("Stopped.", err=True)
-        return _STOPPED
+        return STOPPED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

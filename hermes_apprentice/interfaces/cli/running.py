@@ -13,6 +13,7 @@ from hermes_apprentice.interfaces.cli.console import (
     print_json,
     say,
 )
+from hermes_apprentice.interfaces.cli.entry import ending_quietly
 
 
 def serve(
@@ -22,15 +23,16 @@ def serve(
     ),
 ) -> None:
     """Run the sidecar until it is stopped."""
-    from hermes_apprentice.router.server import serve as run_sidecar
-    from hermes_apprentice.settings import load_settings
+    with ending_quietly():  # until the sidecar listens to signals itself
+        from hermes_apprentice.router.server import serve as run_sidecar
+        from hermes_apprentice.settings import load_settings
 
-    settings = load_settings()
-    given = {"port": port, "host": host}
-    changes = {name: value for name, value in given.items() if value is not None}
-    server = settings.server.model_copy(update=changes)
-    settings = settings.model_copy(update={"server": server})
-    run_sidecar(settings, ready=lambda url: typer.echo(f"Listening on {url}"))
+        settings = load_settings()
+        given = {"port": port, "host": host}
+        changes = {name: value for name, value in given.items() if value is not None}
+        server = settings.server.model_copy(update=changes)
+        settings = settings.model_copy(update={"server": server})
+        run_sidecar(settings, ready=lambda url: typer.echo(f"Listening on {url}"))
 
 
 def vllm() -> None:
