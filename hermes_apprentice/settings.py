@@ -385,6 +385,13 @@ class BudgetSettings(_Section):
     """Ceiling for paid training in a month; 0 means none is paid for."""
 
 
+class LedgerSettings(_Section):
+    """How long single calls are kept."""
+
+    keep_days: float = Field(default=400, ge=62)
+    """Days until calls are added up per day, and old evidence to counts; sums stay for ever."""
+
+
 class McpSettings(_Section):
     """What the MCP server offers to Hermes' agent."""
 
@@ -453,6 +460,7 @@ class Settings(_Section):
     vllm: VllmSettings = VllmSettings()
     approvals: ApprovalSettings = ApprovalSettings()
     budget: BudgetSettings = BudgetSettings()
+    ledger: LedgerSettings = LedgerSettings()
     mcp: McpSettings = McpSettings()
     models: ModelSettings = ModelSettings()
     isolation: IsolationSettings = IsolationSettings()

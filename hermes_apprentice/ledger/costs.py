@@ -68,19 +68,19 @@ def cost_summary(database: Database, since: float) -> CostSummary:
     rows = database.read(
         """
         SELECT model,
-               COUNT(*) AS requests,
+               SUM(calls) AS requests,
                SUM(prompt_tokens) AS prompt_tokens,
                SUM(cached_tokens) AS cached_tokens,
                SUM(completion_tokens) AS completion_tokens,
-               COALESCE(SUM(cost), 0) AS cost,
-               SUM(cost IS NULL) AS unpriced
-        FROM ledger WHERE at >= ? AND route <> 'specialist'
+               SUM(cost) AS cost,
+               SUM(unpriced) AS unpriced
+        FROM ledger_sums WHERE at >= ? AND route <> 'specialist'
         GROUP BY model ORDER BY cost DESC, model
         """,
         (since,),
     )
     audits = database.read(
-        "SELECT COALESCE(SUM(cost), 0) AS cost FROM ledger WHERE at >= ? AND route = 'audit'",
+        "SELECT COALESCE(SUM(cost), 0) AS cost FROM ledger_sums WHERE at >= ? AND route = 'audit'",
         (since,),
     )
     training = database.read(

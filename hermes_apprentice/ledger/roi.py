@@ -99,25 +99,25 @@ def roi(database: Database, since: float, now: float, tenant: str | None = None)
         raise TenantError(f"There is no tenant '{tenant}'; see: apprentice tenants list")
     totals = database.read(
         """
-        SELECT COALESCE(SUM(route <> 'audit'), 0) AS requests,
-               COALESCE(SUM(CASE WHEN route <> 'audit' THEN cost END), 0) AS upstream_cost,
-               SUM(route IN ('upstream', 'fallback') AND cost IS NULL) AS unpriced,
-               SUM(call_kind = 'first' AND route <> 'audit') AS firsts,
-               SUM(call_kind = 'first' AND route = 'specialist') AS answered
-        FROM ledger WHERE at >= ? AND (? IS NULL OR tenant = ?)
+        SELECT COALESCE(SUM(calls * (route <> 'audit')), 0) AS requests,
+               COALESCE(SUM(cost * (route <> 'audit')), 0) AS upstream_cost,
+               SUM(unpriced * (route IN ('upstream', 'fallback'))) AS unpriced,
+               SUM(calls * (call_kind = 'first' AND route <> 'audit')) AS firsts,
+               SUM(calls * (call_kind = 'first' AND route = 'specialist')) AS answered
+        FROM ledger_sums WHERE at >= ? AND (? IS NULL OR tenant = ?)
         """,
         (since, tenant, tenant),
     )[0]
     rows = database.read(
         """
         SELECT slug,
-               SUM(route = 'specialist') AS answered,
-               SUM(route = 'fallback') AS fallbacks,
-               COALESCE(SUM(CASE WHEN route = 'specialist' THEN saved END), 0) AS saved,
-               COALESCE(SUM(CASE WHEN route = 'audit' THEN cost END), 0) AS audits,
-               SUM(route = 'specialist' AND saved IS NULL) AS unpriced,
+               SUM(calls * (route = 'specialist')) AS answered,
+               SUM(calls * (route = 'fallback')) AS fallbacks,
+               SUM(saved * (route = 'specialist')) AS saved,
+               SUM(cost * (route = 'audit')) AS audits,
+               SUM(unsaved * (route = 'specialist')) AS unpriced,
                MIN(at) AS first_at
-        FROM ledger WHERE at >= ? AND slug IS NOT NULL AND (? IS NULL OR tenant = ?)
+        FROM ledger_sums WHERE at >= ? AND slug IS NOT NULL AND (? IS NULL OR tenant = ?)
         GROUP BY slug ORDER BY slug
         """,
         (since, tenant, tenant),

@@ -136,10 +136,10 @@ def route_totals(database: Database, start: float, now: float) -> tuple[RouteTot
         )
         for row in database.read(
             """
-            SELECT route, COUNT(*) AS calls, SUM(status >= 400) AS failed,
+            SELECT route, SUM(calls) AS calls, SUM(failed) AS failed,
                    SUM(prompt_tokens) AS prompt_tokens, SUM(cached_tokens) AS cached_tokens,
-                   SUM(completion_tokens) AS completion_tokens, SUM(estimated <> 0) AS estimated
-            FROM ledger WHERE at >= ? AND at <= ? GROUP BY route
+                   SUM(completion_tokens) AS completion_tokens, SUM(estimated) AS estimated
+            FROM ledger_sums WHERE at >= ? AND at <= ? GROUP BY route
             """,
             (start, now),
         )

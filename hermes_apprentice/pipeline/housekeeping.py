@@ -3,7 +3,8 @@
 A version stays while it is served, current, or one of the versions to go back to; a
 run stays while a version that stays was made by it, while it is a specialist's
 present run, or while it is young. Everything else is waste. Only one process at a
-time learns, so nothing that is being made is mistaken for it.
+time learns, so nothing that is being made is mistaken for it. Old rows of the database
+are added up instead; see ``storage.retention``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from hermes_apprentice.errors import ConfigError, RegistryError
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.storage.lease import lease
+from hermes_apprentice.storage.retention import Shortened, shorten
 from hermes_apprentice.storage.rollouts import find_rollout
 from hermes_apprentice.storage.specialists import list_specialists
 
@@ -39,6 +41,16 @@ class Waste:
 
     version: int = 0
     """The version's number, for a version."""
+
+
+def add_up(shop: Workshop, *, apply: bool = True) -> Shortened:
+    """Add up calls that are older than ``ledger.keep_days``, and evidence nobody looks back on.
+
+    Raises:
+        StorageError: The database is locked or cannot be written.
+    """
+    before = shop.clock() - shop.settings.ledger.keep_days * DAY
+    return shorten(shop.database, before, apply=apply)
 
 
 def clean(
@@ -70,7 +82,14 @@ def clean(
                     shutil.rmtree(waste.path)
                 except OSError as exc:
                     raise RegistryError(f"{waste.path} could not be removed: {exc}") from exc
-    return (*versions, *runs)
+        rows = add_up(shop, apply=apply)
+        kinds = zip(("calls", "comparisons", "runs of specialists"), rows, strict=True)
+        added_up = [
+            Waste(what=f"{number:,} old {what}, added up", path=shop.database.path, size=0)
+            for what, number in kinds
+            if number
+        ]
+    return (*versions, *runs, *added_up)
 
 
 def _versions(shop: Workshop, keep: int) -> tuple[list[Waste], set[str]]:

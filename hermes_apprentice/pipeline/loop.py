@@ -30,6 +30,7 @@ from hermes_apprentice.errors import (
     ConfigError,
     ReplyError,
     SessionDBError,
+    StorageError,
     UnknownVersionError,
 )
 from hermes_apprentice.observer.harvest import HarvestReport, harvest
@@ -38,6 +39,7 @@ from hermes_apprentice.pipeline import forgetting, kinds, service
 from hermes_apprentice.pipeline.allowance import raise_ceiling, tell_reached
 from hermes_apprentice.pipeline.deciding import decide, words_of
 from hermes_apprentice.pipeline.failing import report_path, write_failure
+from hermes_apprentice.pipeline.housekeeping import add_up
 from hermes_apprentice.pipeline.matching import bound_of, refit_matcher
 from hermes_apprentice.pipeline.merging import may_be_trained, propose, propose_alike, settle
 from hermes_apprentice.pipeline.retraining import (
@@ -312,6 +314,8 @@ class Pipeline:
             tell_reached(self.shop)
             refitted = refit_matcher(self.shop)
             self.sync_skills()
+            with suppress(StorageError):  # the next tick adds up as well
+                add_up(self.shop)
             return TickReport(
                 moves=tuple(moves),
                 failures=tuple(failures),

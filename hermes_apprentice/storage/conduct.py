@@ -31,6 +31,10 @@ QUEUED = 3_600.0
 CLOCKS = 5.0
 """Seconds by which a platform's clock may be ahead of ours."""
 
+RECEIVED = """entry.status = 200 AND entry.call_kind = 'first' AND entry.session <> ''
+ AND entry.route IN ('specialist', 'upstream', 'fallback')"""
+"""What an ``entry`` of the ledger must be for its reception to count."""
+
 _REPEATS = """
 SELECT model, COUNT(*) AS asked, COALESCE(SUM(agreed IS NOT NULL), 0) AS compared,
        COALESCE(SUM(agreed), 0) AS agreed
@@ -102,7 +106,11 @@ def run_counts(connection: sqlite3.Connection, slug: str, version: int) -> tuple
         "WHERE slug = ? AND version = ?",
         (*FAILED, slug, version),
     ).fetchone()
-    return int(row[0]), int(row[1])
+    earlier = connection.execute(
+        "SELECT runs, failed FROM attempt_sums WHERE slug = ? AND version = ?", (slug, version)
+    ).fetchone()
+    runs, failed = earlier if earlier is not None else (0, 0)
+    return int(row[0]) + int(runs), int(row[1]) + int(failed)
 
 
 async def read_self_agreement(database: AsyncDatabase, slug: str) -> SelfAgreement | None:
@@ -143,14 +151,12 @@ async def read_reception(
         until: Unix time up to which answers count, so that users had time to react.
     """
     rows = await database.read(
-        """
+        f"""
         SELECT entry.entry_id, entry.route, entry.version, entry.at, exchange.corrected,
                ABS(exchange.asked_at - entry.at) AS apart
         FROM (
-            SELECT entry_id, route, version, at, session FROM ledger
-            WHERE slug = ? AND at < ? AND status = 200 AND call_kind = 'first'
-              AND session <> '' AND route IN ('specialist', 'upstream', 'fallback')
-            ORDER BY at DESC LIMIT ?
+            SELECT entry_id, route, version, at, session FROM ledger AS entry
+            WHERE slug = ? AND at < ? AND {RECEIVED} ORDER BY at DESC LIMIT ?
         ) AS entry
         JOIN exchanges AS exchange
           ON exchange.session_id = entry.session

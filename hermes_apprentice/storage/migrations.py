@@ -370,6 +370,57 @@ CREATE TABLE spools (
 ) WITHOUT ROWID;
 """
 
+_RETENTION = """
+CREATE TABLE ledger_days (
+    at                REAL NOT NULL,
+    until             REAL NOT NULL,
+    tenant            TEXT NOT NULL,
+    call_kind         TEXT NOT NULL,
+    route             TEXT NOT NULL,
+    slug              TEXT,
+    model             TEXT NOT NULL,
+    calls             INTEGER NOT NULL,
+    failed            INTEGER NOT NULL,
+    prompt_tokens     INTEGER NOT NULL,
+    cached_tokens     INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    estimated         INTEGER NOT NULL,
+    cost              INTEGER NOT NULL,
+    saved             INTEGER NOT NULL,
+    unpriced          INTEGER NOT NULL,
+    unsaved           INTEGER NOT NULL
+);
+CREATE INDEX ledger_days_by_time ON ledger_days (at);
+CREATE INDEX ledger_days_by_specialist ON ledger_days (slug, until);
+CREATE VIEW ledger_sums AS
+SELECT at, tenant, call_kind, route, slug, model, 1 AS calls, status >= 400 AS failed,
+       prompt_tokens, cached_tokens, completion_tokens, estimated <> 0 AS estimated,
+       COALESCE(cost, 0) AS cost, COALESCE(saved, 0) AS saved,
+       cost IS NULL AS unpriced, saved IS NULL AS unsaved
+FROM ledger
+UNION ALL
+SELECT at, tenant, call_kind, route, slug, model, calls, failed, prompt_tokens, cached_tokens,
+       completion_tokens, estimated, cost, saved, unpriced, unsaved
+FROM ledger_days;
+CREATE TABLE comparison_sums (
+    slug            TEXT NOT NULL,
+    version         INTEGER NOT NULL,
+    compared        INTEGER NOT NULL,
+    agreed          INTEGER NOT NULL,
+    abstained       INTEGER NOT NULL,
+    everything      INTEGER NOT NULL,
+    last_at         REAL NOT NULL,
+    PRIMARY KEY (slug, version)
+) WITHOUT ROWID;
+CREATE TABLE attempt_sums (
+    slug            TEXT NOT NULL,
+    version         INTEGER NOT NULL,
+    runs            INTEGER NOT NULL,
+    failed          INTEGER NOT NULL,
+    PRIMARY KEY (slug, version)
+) WITHOUT ROWID;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _LEARNING,
     _SERVING,
@@ -387,5 +438,6 @@ MIGRATIONS: tuple[str, ...] = (
     _FORGOTTEN,
     _AUDITS,
     _SPOOLS,
+    _RETENTION,
 )
 """One script per version; ``PRAGMA user_version`` counts the applied ones."""

@@ -122,12 +122,20 @@ def tally(connection: sqlite3.Connection, slug: str, version: int) -> Tally:
         """,
         (slug, version),
     ).fetchone()
-    compared, agreed, abstained = (int(row[name]) for name in ("compared", "agreed", "abstained"))
+    names = ("compared", "agreed", "abstained", "everything")
+    compared, agreed, abstained, everything = (int(row[name]) for name in names)
+    earlier = connection.execute(
+        "SELECT * FROM comparison_sums WHERE slug = ? AND version = ?", (slug, version)
+    ).fetchone()
+    if earlier is not None:
+        compared, agreed = compared + earlier["compared"], agreed + earlier["agreed"]
+        abstained += earlier["abstained"]
+        everything += earlier["everything"]
     return Tally(
         compared=compared,
         agreed=agreed,
         abstained=abstained,
-        missing=int(row["everything"]) - compared - abstained,
+        missing=everything - compared - abstained,
     )
 
 
@@ -152,7 +160,9 @@ def last_asked(connection: sqlite3.Connection, slug: str) -> float | None:
     row = connection.execute(
         """
         SELECT MAX(at) FROM (SELECT MAX(at) AS at FROM ledger WHERE slug = :slug
-                             UNION ALL SELECT MAX(at) FROM comparisons WHERE slug = :slug)
+                             UNION ALL SELECT MAX(until) FROM ledger_days WHERE slug = :slug
+                             UNION ALL SELECT MAX(at) FROM comparisons WHERE slug = :slug
+                             UNION ALL SELECT MAX(last_at) FROM comparison_sums WHERE slug = :slug)
         """,
         {"slug": slug},
     ).fetchone()

@@ -10,6 +10,7 @@ from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Manifest, Specialist, Stage, Step
 from hermes_apprentice.errors import ConfigError, LeaseHeldError
+from hermes_apprentice.pipeline import Pipeline
 from hermes_apprentice.pipeline.housekeeping import DAY, clean
 from hermes_apprentice.pipeline.workshop import Workshop
 from hermes_apprentice.settings import Settings
@@ -138,3 +139,35 @@ def test_nothing_goes_while_a_tick_runs(shop: Workshop, publish: Callable[[str],
 def test_one_version_has_to_stay(shop: Workshop) -> None:
     with pytest.raises(ConfigError, match="keep"):
         clean(shop, keep=0)
+
+
+def old_call(shop: Workshop, age_days: float) -> None:
+    with shop.database.transaction() as connection:
+        connection.execute(
+            "INSERT INTO ledger (at, request_id, call_kind, route, model, status) "
+            "VALUES (?, 'r', 'first', 'upstream', 'm', 200)",
+            (NOW - age_days * DAY,),
+        )
+
+
+def calls(shop: Workshop) -> tuple[int, int]:
+    sums = shop.database.read("SELECT COALESCE(SUM(calls), 0) FROM ledger_days")[0][0]
+    return shop.database.read("SELECT COUNT(*) FROM ledger")[0][0], sums
+
+
+def test_old_calls_are_listed_and_with_apply_added_up(shop: Workshop) -> None:
+    for age in (10, 399, 402, 900):
+        old_call(shop, age)
+    (found,) = clean(shop)
+    assert "2 old calls" in found.what
+    assert calls(shop) == (4, 0)
+    clean(shop, apply=True)
+    assert calls(shop) == (2, 2)
+    assert clean(shop) == ()
+
+
+def test_a_tick_adds_up_old_calls_by_itself(shop: Workshop) -> None:
+    old_call(shop, 402)
+    old_call(shop, 1)
+    Pipeline(shop).tick()
+    assert calls(shop) == (1, 1)
