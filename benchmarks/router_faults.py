@@ -33,7 +33,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from itertools import cycle
+from itertools import count, cycle
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -577,32 +577,34 @@ def process(home: Path, upstream: str) -> Iterator[tuple[subprocess.Popen[str], 
 
 
 async def load_until_killed(
-    url: str, key: str, running: subprocess.Popen[str], after: float
-) -> int:
-    """Ask from eight clients, kill the sidecar, and return how many were answered."""
-    answered = 0
+    url: str, key: str, running: subprocess.Popen[str], after: float, turn: int
+) -> set[str]:
+    """Ask from many clients, kill the sidecar, and return the names of the answered calls."""
+    answered: set[str] = set()
     body = {"model": "fake-big", "messages": [{"role": "user", "content": "hello"}]}
+    numbers = count()
 
     async def ask(session: aiohttp.ClientSession) -> None:
-        nonlocal answered
         with contextlib.suppress(aiohttp.ClientError, OSError):
             while True:
-                headers = {"authorization": f"Bearer {key}"}
+                name = f"s-{turn}-{next(numbers)}"
+                headers = {"authorization": f"Bearer {key}", "x-hermes-session-id": name}
                 async with session.post(
                     f"{url}/v1/chat/completions", json=body, headers=headers
                 ) as response:
                     await response.read()
-                    answered += response.status == 200
+                    if response.status == 200:
+                        answered.add(name)
 
     async with aiohttp.ClientSession() as session:
-        asking = [asyncio.create_task(ask(session)) for _ in range(8)]
+        asking = [asyncio.create_task(ask(session)) for _ in range(CLIENTS)]
         await asyncio.sleep(after)
         running.kill()
         await asyncio.gather(*asking)
     return answered
 
 
-def kills(upstream: str, home: Path, count: int, seed: int) -> dict[str, Any]:
+def kills(upstream: str, home: Path, times: int, seed: int) -> dict[str, Any]:
     """Kill a sidecar under load at random moments; what the database says must hold each time."""
     home.mkdir(parents=True)
     path, chance = home / "apprentice.db", random.Random(seed)
@@ -612,30 +614,41 @@ def kills(upstream: str, home: Path, count: int, seed: int) -> dict[str, Any]:
         with database.transaction() as connection:
             save_rollout(connection, _placed.rollout("kept", Stage.CANARY), 1.0)
     broken: Counter[str] = Counter()
-    answered = rows = used = 0
-    lost: list[int] = []
-    for _ in range(count):
+    answered: set[str] = set()
+    rows = used = 0
+    waiting: list[int] = []
+    for turn in range(times):
         with process(home, upstream) as (running, url):
-            fresh = asyncio.run(load_until_killed(url, key, running, chance.uniform(0.02, 1.5)))
-        answered += fresh
+            after = chance.uniform(0.02, 1.5)
+            fresh = asyncio.run(load_until_killed(url, key, running, after, turn))
+        answered |= fresh
         with Database(path) as database:
             checked = database.read("PRAGMA integrity_check")[0][0]
-            found = database.read("SELECT COUNT(*), COUNT(DISTINCT request_id) FROM ledger")[0]
+            names = [row[0] for row in database.read("SELECT session FROM ledger")]
             stage = database.read("SELECT stage, share FROM rollouts WHERE slug = 'kept'")[0]
             counted = database.read("SELECT COALESCE(MAX(requests), 0) FROM tenant_usage")[0][0]
         broken["integrity"] += checked != "ok"
-        broken["entries twice"] += found[0] != found[1]
         broken["rollout"] += (stage[0], stage[1]) != (Stage.CANARY, 1.0)
-        broken["forgotten"] += found[0] < rows or counted < used
-        lost.append(max(0, fresh - (found[0] - rows)))
-        rows, used = found[0], counted
+        broken["forgotten"] += len(names) < rows or counted < used
+        waiting.append(len(fresh.difference(names)))
+        rows, used = len(names), counted
+    with process(home, upstream) as (running, _):
+        deadline = time.monotonic() + PATIENCE
+        while any((home / "spool").iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        running.terminate()
+        running.wait(PATIENCE)
+    with Database(path) as database:
+        names = [row[0] for row in database.read("SELECT session FROM ledger")]
     return {
-        "kills": count,
-        "answered": answered,
-        "ledger_rows": rows,
+        "kills": times,
+        "answered": len(answered),
+        "ledger_rows": len(names),
         "quota_counted": used,
-        "broken": {name: times for name, times in broken.items() if times},
-        "lost_at_a_kill_most": max(lost),
+        "broken": {name: number for name, number in broken.items() if number},
+        "not_yet_written_at_a_kill_most": max(waiting),
+        "missing_after_the_next_start": len(answered.difference(names)),
+        "twice": len(names) - len(set(names)),
     }
 
 
