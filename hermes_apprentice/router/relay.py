@@ -127,9 +127,7 @@ class Relay:
                     tap.feed(piece)
                 more = not reply.ended
                 if not more:
-                    error_inside = reply.status >= 400 > response.status
-                    passing.status = response.status
-                    passing.problem = "error" if error_inside else ""
+                    passing.status, passing.problem = response.status, ""
                     passing.end()
                 await send({"type": "http.response.body", "body": piece, "more_body": more})
                 if not more:
@@ -182,11 +180,13 @@ class _Passing:
         return self.booked
 
     def _passage(self) -> Passage:
+        heard = self.tap.finish() if self.tap is not None else None
+        failed = heard is not None and heard.failed and self.status < 400
         return Passage(
             status=self.status,
-            problem=self.problem,
+            problem=self.problem or ("error" if failed else ""),
             overhead=self.overhead,
-            heard=self.tap.finish() if self.tap is not None else None,
+            heard=heard,
             tier=self.reply.tier.name if self.reply is not None else "",
             model=self.reply.model if self.reply is not None else "",
             first=self.first,

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from hermes_apprentice.domain.money import Usage
+from hermes_apprentice.router.opening import Opening
 
 TAIL_BYTES = 32_768
 """Enough for the last event of a stream, which carries the token counts."""
@@ -47,6 +48,9 @@ class Heard:
 
     tools: bool = False
     """Whether the upstream called tools instead of answering."""
+
+    failed: bool = False
+    """Whether it began with an error instead of an answer, in spite of its status."""
 
 
 class Tap:
@@ -86,7 +90,19 @@ class Tap:
         text, tools = None, False
         if self._keep and whole:
             text, tools = _answer_in_events(kept) if self._streamed else _answer_in_json(kept)
-        return Heard(usage=usage, events=self._events, size=self._size, text=text, tools=tools)
+        failed = (
+            whole
+            and b'"error"' in kept
+            and Opening(streamed=self._streamed).read(kept, ended=True) != 200
+        )
+        return Heard(
+            usage=usage,
+            events=self._events,
+            size=self._size,
+            text=text,
+            tools=tools,
+            failed=failed,
+        )
 
     def _decompress(self, chunk: bytes) -> bytes:
         assert self._inflate is not None

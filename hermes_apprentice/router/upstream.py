@@ -213,7 +213,9 @@ class Upstream:
             first = await tier.read(response)
             status = response.status
             if chat and status == 200:
-                first, status = await _opened(tier, response, first)
+                # With nobody else to ask there is nothing to hold an answer's beginning back for.
+                hold = len(self.tiers) > 1 and not ask.alone
+                first, status = await _opened(tier, response, first, hold)
             self.requests[tier.name, str(status)] += 1
             if chat:
                 tier.note(status, response.headers, model, renamed=model != ask.model)
@@ -282,8 +284,16 @@ class Upstream:
         return reply.status, tap.finish()
 
 
-async def _opened(tier: Tier, response: aiohttp.ClientResponse, first: bytes) -> tuple[bytes, int]:
+async def _opened(
+    tier: Tier, response: aiohttp.ClientResponse, first: bytes, hold: bool
+) -> tuple[bytes, int]:
     """Return the beginning of an answer, and the status that it deserves.
+
+    Args:
+        tier: Who answers.
+        response: The answer.
+        first: Its first piece.
+        hold: Whether to wait for more where that does not tell.
 
     Raises:
         UpstreamError: As ``Tier.read``.
@@ -294,8 +304,8 @@ async def _opened(tier: Tier, response: aiohttp.ClientResponse, first: bytes) ->
         encoding=headers.get("content-encoding", ""),
     )
     status = opening.read(first, ended=response.content.at_eof())
-    if status is not None:
-        return first, status
+    if status is not None or not hold:
+        return first, status or 200
     pieces = [first]
     with suppress(TimeoutError):
         async with asyncio.timeout(HOLD_SECONDS):

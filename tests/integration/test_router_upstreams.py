@@ -850,3 +850,28 @@ async def test_comments_are_not_held_back_for_ever(
                     await sent.wait()
                     assert await response.read() == event(inside(502))
     assert two.seen == []
+
+
+async def test_where_nobody_stands_in_comments_pass_at_once(
+    settings: Settings, pair: tuple[Endpoint, Endpoint]
+) -> None:
+    one, _ = pair
+    seen = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(WAIT)
+        await seen.wait()
+        await response.write(WORD + END)
+        return response
+
+    one.handler = handler
+    async with sidecar(chained(settings, one.url)) as running:
+        async with aiohttp.ClientSession() as session:
+            url = f"{running.url}/v1/chat/completions"
+            async with session.post(url, json=body(stream=True)) as response:
+                async with asyncio.timeout(DEADLINE):
+                    assert await response.content.readany() == WAIT
+                    seen.set()
+                    assert await response.read() == WORD + END
