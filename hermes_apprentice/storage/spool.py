@@ -141,6 +141,8 @@ class Spool:
         for segment in self._kept:
             os.close(segment.descriptor)
         self._kept.clear()
+        with suppress(OSError):  # somebody else's files are in it, or it was never made
+            self._folder.rmdir()
 
     async def take_over(self, database: AsyncDatabase) -> int:
         """Put into the ledger what other runs left behind; returns how many calls that were.
@@ -183,11 +185,15 @@ class Spool:
         return self._segment
 
     def _begin(self) -> Segment:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         while True:
+            # Another sidecar that stops right now takes an empty folder away.
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path = self._folder / f"{secrets.token_hex(8)}{_ENDING}"
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            descriptor = os.open(path, flags, 0o600)
+            try:
+                descriptor = os.open(path, flags, 0o600)
+            except FileNotFoundError:
+                continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # A sidecar that starts right now may have taken the empty file for left behind.

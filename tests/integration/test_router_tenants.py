@@ -714,8 +714,8 @@ async def test_no_log_and_no_note_holds_a_key(
     assert 'apprentice_refused_total{reason="wrong_key"} 4.0' in metrics
     everything = caplog.text + metrics + json.dumps(health)
     assert secret[:20] not in everything
-    for path in shared.home.iterdir():
-        assert secret.encode() not in path.read_bytes()
+    for path in shared.home.rglob("*"):
+        assert path.is_dir() or secret.encode() not in path.read_bytes()
 
 
 async def test_many_calls_at_once_do_not_overrun_a_budget(
