@@ -78,6 +78,10 @@ class TrainerSettings(_Section):
     timeout_seconds: float = Field(default=1_800, gt=0)
     """Longest training run; it is stopped after that."""
 
+    budget_seconds: float = Field(default=150, ge=10)
+    """Work that the training of a classifier or an extractor is planned for, in seconds of an idle
+    machine with two cores; what does not fit is left out, and the model card says what."""
+
     seed: int = 7
     """For everything random in training."""
 

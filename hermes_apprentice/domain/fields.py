@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
+from hermes_apprentice.domain.affix import Affix, common_affix
 from hermes_apprentice.domain.closed_set import by_frequency, is_closed
 from hermes_apprentice.domain.copying import Haystack
 from hermes_apprentice.domain.json_answer import JsonAnswer
@@ -38,6 +39,9 @@ is written when nothing is said."""
 _LEAST_DEFAULTS = 3
 _MOST_ORDERED = 300
 """Leaves up to which their order is weighed pair by pair; nobody's schema has more."""
+
+_LEAST_DISTINCT = 5
+"""Different values that must begin or end alike before that is no accident."""
 
 _LONE_LISTS = 0.1
 _CHOICES_CHECKED = 20
@@ -251,6 +255,13 @@ def _field(path: str, samples: Sequence[Sample]) -> FieldShape:
         if kind is FieldKind.CLOSED_SET and value_type == "string" and "[]" not in path:
             default = None
         kind = kind if default is None else FieldKind.COPIED
+    affix = Affix("", "")
+    if kind is FieldKind.FREE_TEXT and value_type == "string":
+        affix, share = _copied_affix(values)
+        if share >= COPIED_SHARE:
+            kind, copied = FieldKind.COPIED, share
+        else:
+            affix = Affix("", "")
     listed: tuple[JsonScalar, ...] = ()
     if kind in (FieldKind.CONSTANT, FieldKind.CLOSED_SET):
         listed = tuple(value for (_, value), _ in by_frequency(counts)) or (None,)
@@ -264,7 +275,24 @@ def _field(path: str, samples: Sequence[Sample]) -> FieldShape:
         copied_share=copied,
         default=default,
         lone=_is_lone(path, samples),
+        prefix=affix.prefix,
+        suffix=affix.suffix,
     )
+
+
+def _copied_affix(values: Sequence[tuple[JsonScalar, Haystack]]) -> tuple[Affix, float]:
+    """Return what all texts have around a part that is copied, and how often that part is."""
+    texts = {value for value, _ in values if isinstance(value, str)}
+    affix = common_affix(texts)
+    if len(texts) < _LEAST_DISTINCT or not any(affix):
+        return affix, 0.0
+    before, after = map(len, affix)
+    held = [
+        request.holds(value[before : len(value) - after])
+        for value, request in values
+        if isinstance(value, str)
+    ]
+    return affix, sum(held) / len(held)
 
 
 def _is_lone(path: str, samples: Sequence[Sample]) -> bool:

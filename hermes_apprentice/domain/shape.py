@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from hermes_apprentice.domain.affix import Affix
+
 JsonScalar = str | int | float | bool | None
 
 
@@ -87,6 +89,16 @@ class FieldShape:
 
     lone: bool = False
     """Whether a list of one element is written as the element alone, without brackets."""
+
+    prefix: str = ""
+    """What every value of a copied field begins with, without standing in the request."""
+
+    suffix: str = ""
+    """The same at its end."""
+
+    def bare(self, value: JsonScalar) -> JsonScalar:
+        """Return a value without what all have in common; ``None`` if it lacks that."""
+        return Affix(self.prefix, self.suffix).bare(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

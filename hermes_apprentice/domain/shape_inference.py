@@ -95,7 +95,7 @@ def fits_request(shape: Shape, request: str, answer: str) -> bool:
     parsed = parse_json(answer) or {}
     haystack = Haystack(request)
     values = [
-        value
+        leaf.bare(value)
         for leaf in shape.fields
         if leaf.kind is FieldKind.COPIED
         for value in occurrences(parsed, leaf.path)

@@ -91,6 +91,8 @@ class TrainingJob:
 
     drop_doubtful: bool = True
     """Whether answers that are probably wrong are not learnt from."""
+    budget_seconds: float = 150.0
+    """Work that a classifier or an extractor is planned for, in seconds of an idle machine."""
 
     generator: GeneratorOrder | None = None
     """What a generator needs; ``None`` for the other kinds."""

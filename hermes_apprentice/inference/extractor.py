@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hermes_apprentice.embedding.base import Encoding
+from hermes_apprentice.embedding.base import Encoding, FloatArray
 from hermes_apprentice.errors import ArtefactError
 from hermes_apprentice.inference.arrays import Arrays, read_groups, write_groups
 from hermes_apprentice.inference.base import Prediction
@@ -35,10 +35,35 @@ from hermes_apprentice.inference.features import (
 from hermes_apprentice.inference.head import SoftmaxHead, bag_of, softmax
 from hermes_apprentice.inference.perceptron import Perceptron, log_softmax
 from hermes_apprentice.inference.plan import AnswerPlan, FieldPlan, Source, list_name
-from hermes_apprentice.inference.words import split_words
+from hermes_apprentice.inference.words import Word, split_words
 
 PLAN_FILE = "plan.json"
 WEIGHTS_FILE = "weights.npz"
+
+
+class View(NamedTuple):
+    """What the parts of an extractor say of one request."""
+
+    request: str
+    """The text."""
+
+    words: Sequence[Word]
+    """Its words."""
+
+    states: FloatArray
+    """Theirs, shape ``(words, state_dimension)``."""
+
+    scores: Sequence[NDArray[np.float64]]
+    """The chains' scores of every word's labels, per track."""
+
+    beside: Sequence[NDArray[np.float64]]
+    """The networks' log-probabilities of the same, or nothing without networks."""
+
+    choices: Mapping[str, NDArray[np.float64]]
+    """Probabilities of each decision about the whole request, by name."""
+
+    cut_off: bool
+    """Whether the embedder's window ended before the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,34 +128,60 @@ class Extractor:
             encoding: What the embedder says of it.
             extra: Scores to add to every word's labels, per track.
         """
+        return self.put_together(self.view(request, encoding), extra)
+
+    def view(self, request: str, encoding: Encoding) -> View:
+        """Return what the chains, the networks and the heads say, before they are weighed."""
         words = split_words(request)
         states = word_states(words, encoding)
         features = word_features(words, request)
-        scores = [chain.emissions(features, states) for chain in self.chains]
+        beside = []
         if self.networks:
             around = neighbourhoods(states)
             seen = states.any(axis=1)
-            for table, network in zip(scores, self.networks, strict=True):
-                table[seen] += self.network_weight * log_softmax(network.scores(around[seen]))
+            for network in self.networks:
+                table = np.zeros((len(words), len(network.output_bias)))
+                table[seen] = log_softmax(network.scores(around[seen]))
+                beside.append(table)
+        bag = bag_of(words) if self.heads else []
+        return View(
+            request,
+            words,
+            states,
+            [chain.emissions(features, states) for chain in self.chains],
+            beside,
+            {
+                head.name: softmax(self.heads[head.name].scores(encoding.embedding, bag))
+                for head in self.plan.heads
+                if head.field.source is Source.SET or not list_name(head.field)
+            },
+            not reads_all(words, encoding),
+        )
+
+    def put_together(
+        self, view: View, extra: Sequence[NDArray[np.float64]] | None = None
+    ) -> tuple[Decoded, bool]:
+        """Return the answer of a view; see `decode`."""
+        scores = list(view.scores)
+        if view.beside:
+            scores = [
+                own + self.network_weight * more
+                for own, more in zip(scores, view.beside, strict=True)
+            ]
         if extra is not None:
             scores = [own + more for own, more in zip(scores, extra, strict=True)]
         required = self.plan.required
         taggings = [
             chain.tag(table, required) for chain, table in zip(self.chains, scores, strict=True)
         ]
-        bag = bag_of(words) if self.heads else []
-        choices = {
-            head.name: softmax(self.heads[head.name].scores(encoding.embedding, bag))
-            for head in self.plan.heads
-            if head.field.source is Source.SET or not list_name(head.field)
-        }
 
         def judge(field: FieldPlan, place: ElementPlace) -> NDArray[np.float64]:
             head = self.heads[field.path]
-            return softmax(head.scores(element_state(states, place), element_bag(words, place)))
+            bag = element_bag(view.words, place)
+            return softmax(head.scores(element_state(view.states, place), bag))
 
-        decoded = decode(self.plan, request, words, taggings, choices, judge)
-        return decoded, not reads_all(words, encoding)
+        decoded = decode(self.plan, view.request, view.words, taggings, view.choices, judge)
+        return decoded, view.cut_off
 
     def save(self, folder: Path) -> None:
         """Write the model's files into ``folder``."""

@@ -75,6 +75,18 @@ class FieldPlan:
     side: int = 0
     """Where it stands beside the anchor: -1 before, 1 after; 0 without an anchor."""
 
+    prefix: str = ""
+    """Written before every value that a span gives."""
+
+    suffix: str = ""
+    """The same behind it."""
+
+    def written(self, value: JsonScalar) -> JsonScalar:
+        """Return a value as it stands in answers."""
+        if self.source is not Source.SPAN or not (self.prefix or self.suffix):
+            return value
+        return f"{self.prefix}{value}{self.suffix}"
+
 
 class HeadPlan(NamedTuple):
     """A decision that a softmax head takes."""
@@ -189,7 +201,7 @@ def build(fields: Sequence[FieldPlan], values: Mapping[str, Sequence[Placed]]) -
             continue
         found = values.get(field.path, ())
         if found:
-            _put(result, field.path, found[0].value)
+            _put(result, field.path, field.written(found[0].value))
         elif field.default is not None:
             _put(result, field.path, field.default)
         elif field.missing is Missing.ABSENT:
@@ -204,7 +216,8 @@ def _items(
 ) -> list[Any]:
     """Return the elements of a list, in order of appearance."""
     if scalars:
-        return [one.value for one in sorted(values.get(group[0].path, ()), key=lambda one: one.at)]
+        found = sorted(values.get(group[0].path, ()), key=lambda one: one.at)
+        return [group[0].written(one.value) for one in found]
     spans = [field for field in group if field.source is Source.SPAN]
     items = []
     for number, row in enumerate(rows_of(spans, values)):

@@ -1,11 +1,13 @@
 """Write a specialist into one signed file that another machine can route to.
 
-What the other machine's matcher learns from are vectors of the *redacted* training requests, in
-half precision, without order, time or count of repeats. Texts are never exported.
+What the other machine's matcher learns from are vectors of the *redacted* training requests, with
+invented values where the placeholders stood, since that is how requests sound there; in half
+precision, without order, time or count of repeats. Texts are never exported.
 """
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from hermes_apprentice.embedding.views import RECIPE, matching_vectors
 from hermes_apprentice.errors import DatasetError, RegistryError, UnknownVersionError
 from hermes_apprentice.pipeline.past import dataset_of
 from hermes_apprentice.pipeline.workshop import Workshop
+from hermes_apprentice.privacy.fillers import filled
 from hermes_apprentice.registry.bundle import write_bundle
 from hermes_apprentice.registry.sealed import SIGNATURE
 from hermes_apprentice.registry.signing import load_or_create_keys, signer_of
@@ -157,7 +160,8 @@ def _vectors(shop: Workshop, specialist: Specialist, manifest: Manifest) -> NDAr
             "models.embedder back, or train it again"
         )
     try:
-        texts = [one.request for one in dataset_of(shop, manifest).examples]
+        rng = random.Random(0)
+        texts = [filled(one.request, rng) for one in dataset_of(shop, manifest).examples]
     except DatasetError:
         with shop.database.transaction() as connection:
             brought = imported_vectors(connection, f"{shop.embedder.digest}/{RECIPE}")

@@ -59,6 +59,7 @@ def train(shop: Workshop, specialist: Specialist) -> TrainingResult:
             train_python=find_train_python(shop.settings.trainer.train_python) or "",
             seed=shop.settings.trainer.seed,
             drop_doubtful=shop.settings.trainer.drop_doubtful,
+            budget_seconds=shop.settings.trainer.budget_seconds,
             generator=order_for(shop.settings) if specialist.kind is Kind.GENERATOR else None,
         )
         result = _run(shop, specialist, job)

@@ -23,6 +23,9 @@ from hermes_apprentice.inference.plan import FieldPlan, Source, list_name
 from hermes_apprentice.inference.words import Word
 from hermes_apprentice.trainer.alignment import Mention, WordSpan, elements_at, same
 
+MAX_OVERLAP = 0.02
+"""Share of a field's spans that may overlap another field's in the same track."""
+
 
 class ElementLesson(NamedTuple):
     """The right choice for one element."""
@@ -132,3 +135,34 @@ def set_order(
         return ahead, values.index(value)
 
     return tuple(sorted(values, key=rank))
+
+
+def tracks_of(plans: Sequence[FieldPlan], mentions: Sequence[Mention]) -> dict[str, int]:
+    """Give every span field a track in which it seldom overlaps another field."""
+    spans: dict[str, dict[int, list[WordSpan]]] = defaultdict(lambda: defaultdict(list))
+    for mention in mentions:
+        spans[mention.field][mention.example] += mention.chosen
+    tracks: dict[str, int] = {}
+    for plan in plans:
+        if plan.source is not Source.SPAN:
+            continue
+        mine = spans[plan.path]
+        total = sum(map(len, mine.values()))
+        track = 0
+        while any(
+            tracks[other] == track and _overlaps(mine, spans[other]) > MAX_OVERLAP * total
+            for other in tracks
+        ):
+            track += 1
+        tracks[plan.path] = track
+    return tracks
+
+
+def _overlaps(
+    left: Mapping[int, Sequence[WordSpan]], right: Mapping[int, Sequence[WordSpan]]
+) -> int:
+    return sum(
+        any(span.overlaps(other) for other in right.get(example, ()))
+        for example, spans in left.items()
+        for span in spans
+    )

@@ -52,7 +52,7 @@ _ODD_SHARE = 0.1
 extractor, since a label is right or wrong as a whole and nothing else tells a stranger apart."""
 
 _FOLDS = 5
-_FOLDS_WHEN_LARGE = 3
+_FOLDS_WHEN_LARGE = 2
 _LARGE = 3_000
 """Examples from which on there are fewer folds, and the head is chosen on this many."""
 
@@ -136,8 +136,11 @@ def train_classifier(
     )
     inputs = np.stack([text_inputs(encoding) for encoding in encodings])
     deep = 0.0
+    tried = None
     if accuracy < _SOLVED:
-        deep = _network_accuracy(inputs[picked], classes[picked], len(labels), inner, seed)
+        tried = _network_scores(inputs[picked], classes[picked], len(labels), inner, seed)
+        seen = np.concatenate([fold.predict for fold in inner])
+        deep = float((tried[seen].argmax(axis=1) == classes[picked][seen]).mean())
     network = deep > accuracy
 
     def fit(places: NDArray[np.intp]) -> SoftmaxHead | Perceptron:
@@ -168,7 +171,10 @@ def train_classifier(
                 )
         return scores
 
-    held_out = cross_fit(folds, 0.3)
+    if network and tried is not None and not large:
+        held_out = tried  # these very fits have just been made
+    else:
+        held_out = cross_fit(folds, 0.3)
     unfit = doubtful(softmax(held_out), classes, MIN_PER_LABEL)
     unfit &= drop_doubtful
     if unfit.any():
@@ -266,19 +272,17 @@ def judged(
     return JudgedClassifier(fit._replace(model=model, scores=scores), trained)
 
 
-def _network_accuracy(
+def _network_scores(
     inputs: FloatArray, classes: NDArray[np.intp], count: int, folds: Sequence[Fold], seed: int
-) -> float:
-    """Return the cross-validated accuracy of a head with a hidden layer."""
-    hits = total = 0
+) -> NDArray[np.float64]:
+    """Return the cross-validated scores of a head with a hidden layer."""
+    scores = np.zeros((len(inputs), count))
     for fold in folds:
         network = fit_perceptron(
             inputs[fold.learn], classes[fold.learn], count, PerceptronSettings(), seed
         )
-        given = network.scores(inputs[fold.predict]).argmax(axis=1)
-        hits += int((given == classes[fold.predict]).sum())
-        total += len(given)
-    return hits / max(1, total)
+        scores[fold.predict] = network.scores(inputs[fold.predict])
+    return scores
 
 
 def _classes(shape: Shape, examples: Sequence[Example]) -> tuple[tuple[str, ...], NDArray[np.intp]]:

@@ -16,24 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hermes_apprentice.domain.dataset import Example
-from hermes_apprentice.domain.evaluation import agrees, f1
 from hermes_apprentice.domain.shape import Shape
 from hermes_apprentice.domain.training import Method
 from hermes_apprentice.embedding.base import Encoding, FloatArray
 from hermes_apprentice.errors import TrainingError
-from hermes_apprentice.inference.base import Prediction
 from hermes_apprentice.inference.chain import Chain
 from hermes_apprentice.inference.confidence import Calibration, Typicality
 from hermes_apprentice.inference.decoding import SIGNALS
 from hermes_apprentice.inference.elements import element_bag, element_state
-from hermes_apprentice.inference.extractor import Extractor
+from hermes_apprentice.inference.extractor import Extractor, View
 from hermes_apprentice.inference.features import neighbourhoods, word_features, word_states
 from hermes_apprentice.inference.head import SoftmaxHead, bag_of
 from hermes_apprentice.inference.perceptron import Perceptron
 from hermes_apprentice.inference.plan import HeadPlan, Source, list_name
+from hermes_apprentice.trainer.budget import Budget
 from hermes_apprentice.trainer.calibrating import (
     choose_exemplars,
-    cross_calibrated,
     fit_calibration,
     fit_typicality,
     held_out_typicality,
@@ -41,12 +39,10 @@ from hermes_apprentice.trainer.calibrating import (
 from hermes_apprentice.trainer.chain_fitting import ChainSettings, Features, fit_chain
 from hermes_apprentice.trainer.folds import Fold, make_folds
 from hermes_apprentice.trainer.head_fitting import HeadSettings, choose_head, fit_head
+from hermes_apprentice.trainer.held_out import FLAGS, held_out_views, predict_held_out
 from hermes_apprentice.trainer.perceptron_fitting import PerceptronSettings, fit_perceptron
 from hermes_apprentice.trainer.planning import Lesson, Supervision, plan_answers
 from hermes_apprentice.trainer.trained import Progress, Trained
-
-FLAGS = (SIGNALS - 1, SIGNALS)
-"""Signals that warn: a span that could not be read, a request beyond the window."""
 
 NETWORK_WEIGHTS = (0.3, 0.6, 1.0)
 """How much networks may count beside the chains; 0 is tried as well."""
@@ -55,6 +51,9 @@ ENOUGH = 0.99
 """Agreement of the chains from which on no networks are tried."""
 
 _NETWORK = PerceptronSettings(units=128)
+_NETWORKS_SHARE = 0.6
+"""Share of the time that is left which the networks may take."""
+
 _FOLDS = 5
 _FOLDS_WHEN_LARGE = 3
 _LARGE = 15_000
@@ -82,6 +81,9 @@ class ExtractorFit(NamedTuple):
     fold_models: Sequence[Extractor]
     """The model of each fold; its confidence means nothing."""
 
+    views: Sequence[View]
+    """What the fold's model says of each example that it has not seen."""
+
     model: Extractor
     """Fitted on everything."""
 
@@ -98,8 +100,18 @@ def train_extractor(
     encodings: Sequence[Encoding],
     seed: int,
     progress: Progress,
+    budget: Budget | None = None,
 ) -> ExtractorFit:
     """Train on all ``examples``.
+
+    Args:
+        shape: The shape of the answers.
+        examples: What to learn from.
+        encodings: What the embedder says of each.
+        seed: For everything random.
+        progress: Told how far the work is.
+        budget: Where given, networks that would take more than the larger part of what is
+            left are not made.
 
     Raises:
         TrainingError: An extractor cannot give such answers, or there are too few examples.
@@ -114,19 +126,28 @@ def train_extractor(
     for number, fold in enumerate(folds):
         progress(0.1 + 0.4 * number / len(folds), f"cross-validation {number + 1}/{len(folds)}")
         fold_models.append(learner.model(fold.learn, settings))
-    held_out = predict_held_out(shape, examples, encodings, folds, fold_models)
+    views = held_out_views(examples, encodings, folds, fold_models)
+    held_out = predict_held_out(shape, examples, views, folds, fold_models)
     weight = 0.0
+    networks: list[tuple[Perceptron, ...]] = []
+    cut = "nothing"
     if fold_models[0].chains and held_out.right.mean() < ENOUGH:
-        networks = []
         for number, fold in enumerate(folds):
             progress(0.5 + 0.3 * number / len(folds), f"networks {number + 1}/{len(folds)}")
+            began = budget.used if budget else 0.0
             networks.append(learner.networks(fold.learn, seed))
+            # One fit per fold and the last one on everything.
+            if budget and (budget.used - began) * len(folds) > budget.left * _NETWORKS_SHARE:
+                cut, networks = "networks", []
+                break
+    if networks:
+        mixed = [
+            replace(model, networks=own) for model, own in zip(fold_models, networks, strict=True)
+        ]
+        views = held_out_views(examples, encodings, folds, mixed)
         for tried in NETWORK_WEIGHTS:
-            models = [
-                replace(model, networks=own, network_weight=tried)
-                for model, own in zip(fold_models, networks, strict=True)
-            ]
-            found = predict_held_out(shape, examples, encodings, folds, models)
+            models = [replace(model, network_weight=tried) for model in mixed]
+            found = predict_held_out(shape, examples, views, folds, models)
             if found.right.sum() > held_out.right.sum():
                 weight, held_out, fold_models = tried, found, models
     progress(0.8, "fitting on all examples")
@@ -151,69 +172,14 @@ def train_extractor(
         recipe={
             **learner.recipe(settings),
             "network.weight": f"{weight:g}",
+            "network.cut": cut,
             "folds": str(len(folds)),
             "rebuilt": f"{lesson.rebuilt:.4f}",
         },
     )
-    return ExtractorFit(lesson, folds, fold_models, model, typical, trained)
-
-
-class HeldOut(NamedTuple):
-    """Cross-validated answers."""
-
-    texts: Sequence[str]
-    """One answer per example."""
-
-    signals: NDArray[np.float64]
-    """What the confidence is computed from, shape ``(examples, SIGNALS + 1)``."""
-
-    right: NDArray[np.bool_]
-    """Whether each answer equals the upstream's."""
-
-    def predictions(self, folds: Sequence[Fold], typical: NDArray[np.float64]) -> list[Prediction]:
-        """Return the answers with cross-calibrated confidences."""
-        confidences = cross_calibrated(self.signals, self.right, folds, FLAGS) * typical
-        return [
-            Prediction(text, float(confidence))
-            for text, confidence in zip(self.texts, confidences, strict=True)
-        ]
-
-    def scores(self, shape: Shape, examples: Sequence[Example]) -> dict[str, float]:
-        """Return agreement and F1."""
-        answers = [example.answer for example in examples]
-        return {"agreement": float(self.right.mean()), "f1": f1(shape, self.texts, answers)}
-
-
-def predict_held_out(
-    shape: Shape,
-    examples: Sequence[Example],
-    encodings: Sequence[Encoding],
-    folds: Sequence[Fold],
-    models: Sequence[Extractor],
-    extra: Sequence[Sequence[NDArray[np.float64]]] | None = None,
-) -> HeldOut:
-    """Let each fold's model answer what it has not seen.
-
-    Args:
-        shape: The shape of the answers.
-        examples: All examples.
-        encodings: Theirs.
-        folds: The folds.
-        models: One per fold.
-        extra: Scores to add to every word's labels, per example and track.
-    """
-    texts = [""] * len(examples)
-    signals = np.zeros((len(examples), SIGNALS + 1))
-    for fold, model in zip(folds, models, strict=True):
-        for place in fold.predict:
-            more = None if extra is None else extra[place]
-            decoded, cut_off = model.decode(examples[place].request, encodings[place], more)
-            texts[place] = decoded.text
-            signals[place] = np.append(decoded.signals, float(cut_off))
-    right = np.array(
-        [agrees(shape, text, example.answer) for text, example in zip(texts, examples, strict=True)]
-    )
-    return HeldOut(texts, signals, right)
+    if not weight:
+        views = [view._replace(beside=()) for view in views]
+    return ExtractorFit(lesson, folds, fold_models, views, model, typical, trained)
 
 
 def lesson_folds(lesson: Lesson, examples: Sequence[Example], seed: int) -> list[Fold]:

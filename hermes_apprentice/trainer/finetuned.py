@@ -3,15 +3,17 @@
 ``python -m hermes_apprentice.trainer.finetuned TASK.json``. Needs torch,
 tokenizers and safetensors. Texts and labels come in, held-out
 log-probabilities and weights go out; what the labels mean is unknown here.
-As Devlin et al. (2019), but with the lower layers frozen: a chain reads those already,
-and what it lacks is in the upper ones.
+As Devlin et al. (2019), but with the lowest layers frozen: a chain reads those layers already,
+and what it lacks is in the upper ones. How long a fit may take is bounded: the time of a step is
+measured first, and as many epochs are planned as fit.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,39 +22,51 @@ from numpy.typing import NDArray
 
 from hermes_apprentice.inference.pieces import Layout, lay_out, open_tokenizer
 from hermes_apprentice.inference.words import split_words
+from hermes_apprentice.trainer.batches import (
+    IGNORED,
+    Text,
+    Window,
+    in_batches,
+    pieces_of,
+    wanted_epochs,
+    windows_of,
+)
 
 WEIGHTS_FILE = "weights.safetensors"
 HELD_OUT_FILE = "held_out.npz"
 REPORT_FILE = "report.json"
 HEAD = "head"
 
-_TRAINED_SHARE = 2 / 3
+_TRAINED_SHARE = 1.0
+"""Share of the layers that are trained, from the top; what those below say is computed once."""
+
 _RATE = 3e-4
 _HEAD_RATE = 2e-3
-_BATCH = 16
-_BATCH_PIECES = 640
-_STEPS = 280
-_PIECES = 160_000
-"""Word pieces, padding included, that one fit reads at most; it bounds the time."""
+_WATCHED = 300
+"""Most texts that decide after each epoch whether it was the best."""
 
-_EPOCHS = (3, 25)
+_READING = 0.7
+"""What labelling a word piece costs beside learning from it: no way back, but text by text."""
+
+_PACE_STEPS = 3
+"""Steps whose time is measured."""
+
 _DROPOUT = 0.1
 _WEIGHT_DECAY = 0.01
-_IGNORED = -100
 _FORBIDDEN = -1e4
 
 
-class Text(NamedTuple):
-    """One text, ready for the network."""
+class Fitted(NamedTuple):
+    """How long a fit took."""
 
-    layout: Layout
-    """Windows and the places of its words."""
+    epochs: int
+    """Epochs up to the weights that were kept."""
 
-    states: list[Any]
-    """What the lower layers say of each window."""
+    planned: int
+    """Epochs that there was time for."""
 
-    labels: tuple[tuple[int, ...], ...] | None
-    """Number of every word's label, per track; ``None``: not to learn from."""
+    wanted: int
+    """Epochs that would have been taken with all the time in the world."""
 
 
 class Finetuner:
@@ -87,11 +101,26 @@ class Finetuner:
                 Text(layout, states, None if labels is None else tuple(map(tuple, labels)))
             )
         self._network: Any = None
+        self._short = _has_bfloat16()
+        self._pace = 0.0
 
     def fit(
-        self, learn: Sequence[int], watched: Sequence[int], epochs: int, start: float, share: float
-    ) -> int:
-        """Fit on ``learn`` and return how many epochs that took.
+        self,
+        learn: Sequence[int],
+        watched: Sequence[int],
+        epochs: int,
+        seconds: float,
+        report: Callable[[float, str], None],
+    ) -> Fitted:
+        """Fit on ``learn``.
+
+        Args:
+            learn: Positions of the texts to learn from.
+            watched: Positions of the texts that tell which epoch was the best.
+            epochs: How many epochs to take, or 0.
+            seconds: Work of this thread that the fit may take; by the clock it is as long on a
+                machine that does nothing else.
+            report: Told how far the fit is.
 
         Where ``epochs`` is 0 the share of ``watched`` texts labelled without a mistake
         decides: the weights of the best epoch are kept, and the fit ends when it has not
@@ -103,11 +132,18 @@ class Finetuner:
         seed = int(self._task["seed"])
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)
+        windows = [window for place in learn for window in windows_of(self.texts[place])]
+        batches = in_batches(windows, rng)
+        watched = [watched[place] for place in rng.permutation(len(watched))[:_WATCHED]]
+        began = time.thread_time()
+        self._pace = self._pace or self._measured(batches, watched)
+        left = seconds - (time.thread_time() - began)
+        wanted = wanted_epochs(batches)
+        epoch_seconds = self._pace * (pieces_of(batches) + self._read_pieces(watched))
+        planned = max(1, min(wanted, int(left / max(1e-9, epoch_seconds))))
+        torch.manual_seed(seed)
         network = self._network = self._fresh()
-        windows = [window for place in learn for window in _windows(self.texts[place])]
-        batches = _batches(windows, rng)
-        planned = _planned_epochs(batches)
-        optimizer = torch.optim.AdamW(_groups(network))
+        optimizer = _optimizer(network)
         total = planned * len(batches)
         warm = max(1, total // 10)
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -120,16 +156,10 @@ class Finetuner:
         for epoch in range(last):
             network.train()
             for batch in batches:
-                loss = _loss(network, batch, self._whole)
-                if not torch.isfinite(loss):
-                    raise SystemExit("the loss is not finite; training was given up")
-                optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimizer.step()
+                self._step(network, optimizer, batch)
                 schedule.step()
-            batches = _batches(windows, rng)
-            _report(start + share * (epoch + 1) / last, f"epoch {epoch + 1} of at most {last}")
+            batches = in_batches(windows, rng)
+            report((epoch + 1) / last, f"epoch {epoch + 1} of at most {last}")
             if watched:
                 faultless = self._faultless(watched)
                 if faultless >= best_share:
@@ -141,7 +171,36 @@ class Finetuner:
                     break
         if best_state is not None:
             network.load_state_dict(best_state)
-        return best if watched else last
+        return Fitted(best if watched else last, planned, wanted)
+
+    def _step(self, network: Any, optimizer: Any, batch: Sequence[Window]) -> None:
+        import torch
+
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._short):
+            loss = _loss(network, batch, self._whole)
+        if not torch.isfinite(loss):
+            raise SystemExit("the loss is not finite; training was given up")
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+
+    def _measured(self, batches: Sequence[Sequence[Window]], watched: Sequence[int]) -> float:
+        """Return the seconds that one word piece takes, by a few steps that are thrown away."""
+        network = self._network = self._fresh()
+        network.train()
+        optimizer = _optimizer(network)
+        self._step(network, optimizer, batches[0])  # the first one also gets memory and kernels
+        some = batches[:_PACE_STEPS]
+        began = time.thread_time()
+        for batch in some:
+            self._step(network, optimizer, batch)
+        return (time.thread_time() - began) / max(1, pieces_of(some))
+
+    def _read_pieces(self, places: Sequence[int]) -> float:
+        """Return as how many learned word pieces it counts to label some texts."""
+        windows = (window for place in places for window in self.texts[place].states)
+        return _READING * sum(map(len, windows))
 
     def predict(self, text: Text) -> list[NDArray[np.float32]]:
         """Return per track the log-probability of every label, shape ``(words, labels)``."""
@@ -201,50 +260,22 @@ class Finetuner:
         return right / max(1, len(places))
 
 
-class _Window(NamedTuple):
-    states: Any
-    targets: list[NDArray[np.int64]]
+def _optimizer(network: Any) -> Any:
+    import torch
+
+    # One kernel for all weights: the plain loop takes a fifth of a step on a CPU.
+    return torch.optim.AdamW(_groups(network), fused=True)
 
 
-def _windows(text: Text) -> Iterator[_Window]:
-    """Yield each window with the label numbers of its pieces, per track."""
-    for number, states in enumerate(text.states):
-        inside = np.flatnonzero(text.layout.places[:, 0] == number)
-        if not len(inside) or text.labels is None:
-            continue
-        targets = []
-        for row in text.labels:
-            target = np.full(len(states), _IGNORED, np.int64)
-            target[text.layout.places[inside, 1]] = np.array(row)[inside]
-            targets.append(target)
-        yield _Window(states, targets)
+def _has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16, which is about twice as fast."""
+    import torch
+
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
-def _batches(windows: Sequence[_Window], rng: np.random.Generator) -> list[list[_Window]]:
-    """Return batches of about the same length, in random order."""
-    lengths = np.array([len(window.states) for window in windows])
-    order = np.argsort(lengths + rng.uniform(0, 4, len(windows)), kind="stable")
-    batches: list[list[_Window]] = []
-    for place in order:
-        # Lengths ascend, but for the jitter, so the newcomer decides how wide the batch gets.
-        full = not batches or (
-            len(batches[-1]) == _BATCH
-            or (len(batches[-1]) + 1) * int(lengths[place]) > _BATCH_PIECES
-        )
-        if full:
-            batches.append([])
-        batches[-1].append(windows[place])
-    return [batches[place] for place in rng.permutation(len(batches))]
-
-
-def _planned_epochs(batches: Sequence[Sequence[_Window]]) -> int:
-    """Return how many epochs fit the bounds on steps and word pieces."""
-    pieces = sum(len(batch) * max(len(window.states) for window in batch) for batch in batches)
-    wanted = min(_STEPS / max(1, len(batches)), _PIECES / max(1, pieces))
-    return int(np.clip(np.ceil(wanted), *_EPOCHS))
-
-
-def _loss(network: Any, batch: Sequence[_Window], whole: bool) -> Any:
+def _loss(network: Any, batch: Sequence[Window], whole: bool) -> Any:
     """Return the mean loss over labelled pieces, or over texts by the mean of their pieces."""
     import torch
 
@@ -252,7 +283,7 @@ def _loss(network: Any, batch: Sequence[_Window], whole: bool) -> Any:
     states = torch.zeros((len(batch), width, batch[0].states.shape[1]))
     mask = torch.full((len(batch), 1, 1, width), _FORBIDDEN)
     tracks = len(batch[0].targets)
-    targets = torch.full((tracks, len(batch), width), _IGNORED, dtype=torch.long)
+    targets = torch.full((tracks, len(batch), width), IGNORED, dtype=torch.long)
     for row, window in enumerate(batch):
         size = len(window.states)
         states[row, :size] = window.states
@@ -268,7 +299,7 @@ def _loss(network: Any, batch: Sequence[_Window], whole: bool) -> Any:
         targets = targets[:, :, :1]
     losses = [
         torch.nn.functional.cross_entropy(
-            scores.flatten(0, 1), target.flatten(), ignore_index=_IGNORED
+            scores.flatten(0, 1), target.flatten(), ignore_index=IGNORED
         )
         for scores, target in zip(found, targets, strict=True)
     ]
@@ -295,17 +326,29 @@ def _report(share: float, doing: str) -> None:
 
 def run(task: dict[str, Any]) -> None:
     """Fit each fold and, where asked, everything; write what was found."""
+    began = time.thread_time()
     trainer = Finetuner(task)
     output = Path(task["output"])
     parts = task["folds"]
-    jobs = len(parts) + bool(task["final"])
     epochs = int(task["epochs"])
     everything = range(len(trainer.texts))
+    rounds = [(sorted(set(everything) - set(part)), part) for part in parts]
+    if task["final"]:
+        rounds.append((list(everything), []))
     held_out: dict[str, NDArray[Any]] = {}
-    for number, part in enumerate(parts):
-        learn = sorted(set(everything) - set(part))
-        done = trainer.fit(learn, () if epochs else part, epochs, number / jobs, 1 / jobs)
-        epochs = epochs or done
+    planned = wanted = 0
+    for number, (learn, part) in enumerate(rounds):
+        ahead = sum(len(texts) for texts, _ in rounds[number:])
+        left = float(task["seconds"]) - (time.thread_time() - began)
+
+        def report(share: float, doing: str, number: int = number) -> None:
+            _report((number + share) / len(rounds), doing)
+
+        fitted = trainer.fit(
+            learn, () if epochs else part, epochs, left * len(learn) / max(1, ahead), report
+        )
+        epochs = epochs or fitted.epochs
+        planned, wanted = fitted.planned, max(wanted, fitted.wanted)
         for place in part:
             for track, table in enumerate(trainer.predict(trainer.texts[place])):
                 held_out[f"{place}/{track}"] = table
@@ -313,9 +356,14 @@ def run(task: dict[str, Any]) -> None:
         with (output / HELD_OUT_FILE).open("wb") as stream:
             np.savez(stream, allow_pickle=False, **held_out)
     if task["final"]:
-        trainer.fit(everything, (), epochs, len(parts) / jobs, 1 / jobs)
         trainer.save(output / WEIGHTS_FILE)
-    (output / REPORT_FILE).write_text(json.dumps({"epochs": epochs}), encoding="utf-8")
+    told = {
+        "epochs": epochs,
+        "planned": planned,
+        "wanted": wanted,
+        "seconds": time.thread_time() - began,
+    }
+    (output / REPORT_FILE).write_text(json.dumps(told), encoding="utf-8")
 
 
 def main(arguments: Sequence[str]) -> int:

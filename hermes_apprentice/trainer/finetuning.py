@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from hermes_apprentice.domain.dataset import Example
 from hermes_apprentice.domain.shape import Shape
 from hermes_apprentice.domain.training import Method, TrainingJob
-from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.embedding.catalogue import TOKENIZER, WEIGHTS
 from hermes_apprentice.embedding.encoder_config import EncoderConfig
 from hermes_apprentice.embedding.graph import Head, write_encoder
@@ -36,10 +35,20 @@ from hermes_apprentice.inference.network import (
     Network,
     head_name,
 )
+from hermes_apprentice.trainer.budget import Budget
 from hermes_apprentice.trainer.calibrating import fit_calibration
-from hermes_apprentice.trainer.extractor import FLAGS, ExtractorFit, HeldOut, predict_held_out
+from hermes_apprentice.trainer.extractor import ExtractorFit
 from hermes_apprentice.trainer.finetuned import HEAD, HELD_OUT_FILE, REPORT_FILE, WEIGHTS_FILE
 from hermes_apprentice.trainer.folds import make_folds
+from hermes_apprentice.trainer.held_out import FLAGS, HeldOut, predict_held_out
+from hermes_apprentice.trainer.outcome import (
+    LEAST_SECONDS,
+    Outcome,
+    cut_of,
+    pass_on,
+    seconds_for,
+    share_of_first,
+)
 from hermes_apprentice.trainer.trained import Progress, Trained, part_of
 
 WEIGHTS_TRIED = (0.1, 0.2, 0.35, 0.6, 1.0)
@@ -110,9 +119,9 @@ class Finetuner:
         light: ExtractorFit,
         shape: Shape,
         examples: Sequence[Example],
-        encodings: Sequence[Encoding],
         seed: int,
         progress: Progress,
+        budget: Budget,
         insist: bool,
     ) -> Trained | None:
         """Return the improved extractor, or ``None`` if the first fold shows no gain.
@@ -121,9 +130,9 @@ class Finetuner:
             light: The extractor without a fine-tuned encoder.
             shape: The shape of the answers.
             examples: What it was trained on.
-            encodings: Theirs.
             seed: For everything random.
             progress: Told how far the work is.
+            budget: What is left of the time.
             insist: Carry on whatever the first fold says.
         """
         groups = [example.group for example in examples]
@@ -132,15 +141,27 @@ class Finetuner:
             fold.predict.tolist() for fold in make_folds(groups, [0] * len(groups), count, seed)
         ]
         task = self._task(light, examples, seed)
-        first = self.run_task({**task, "folds": parts[:1]}, part_of(progress, 0.0, 0.25))
+        shares = share_of_first(len(examples), parts)
+        first = self.run_task(
+            {**task, "folds": parts[:1], "seconds": seconds_for(budget, shares)},
+            part_of(progress, 0.0, 0.25),
+        )
+        budget.spend(first.seconds)
         extra = _blank(light)
         _fill(extra, first.held_out)
-        if not insist and _gain(light, shape, examples, encodings, extra, parts[0]) < MIN_GAIN:
+        if not insist and _gain(light, shape, examples, extra, parts[0]) < MIN_GAIN:
             return None
-        rest = {**task, "folds": parts[1:], "epochs": first.epochs, "final": True}
+        rest = {
+            **task,
+            "folds": parts[1:],
+            "epochs": first.epochs,
+            "final": True,
+            "seconds": seconds_for(budget, 1.0),
+        }
         second = self.run_task(rest, part_of(progress, 0.25, 0.95))
+        budget.spend(second.seconds)
         _fill(extra, second.held_out)
-        weight, held_out = _best_mixture(light, shape, examples, encodings, extra)
+        weight, held_out = _best_mixture(light, shape, examples, extra)
         progress(0.96, "writing the network")
         precision = self.write_network(
             len(light.model.chains), lambda left, right: _changed(left, right, light, examples)
@@ -166,6 +187,7 @@ class Finetuner:
                 "finetuned.weight": f"{weight:g}",
                 "finetuned.precision": precision,
                 "finetuned.folds": str(len(parts)),
+                "finetuned.cut": cut_of(first, second),
             },
         )
 
@@ -218,6 +240,7 @@ class Finetuner:
             "threads": _THREADS,
             "epochs": 0,
             "final": False,
+            "seconds": LEAST_SECONDS,
         }
 
     def run_task(self, task: dict[str, Any], progress: Progress) -> Outcome:
@@ -257,7 +280,7 @@ class Finetuner:
             )
             try:
                 for line in child.stdout or ():
-                    _pass_on(line, progress)
+                    pass_on(line, progress)
             finally:
                 status = child.wait()
         if status != 0:
@@ -270,7 +293,13 @@ class Finetuner:
                 for name in stored.files:
                     place, _, track = name.partition("/")
                     held_out[int(place), int(track)] = stored[name].astype(np.float64)
-        return Outcome(int(report["epochs"]), held_out)
+        return Outcome(
+            int(report["epochs"]),
+            held_out,
+            int(report["planned"]),
+            int(report["wanted"]),
+            float(report["seconds"]),
+        )
 
     def write_network(self, count: int, changed_by: Callable[[Network, Network], float]) -> str:
         """Write graph and tokenizer; return the precision that was kept.
@@ -306,25 +335,6 @@ class Finetuner:
         return f"{'int8' if chosen is small else 'float32'} ({changed:.2%} of labels differ)"
 
 
-class Outcome(NamedTuple):
-    """What came back from the training environment."""
-
-    epochs: int
-    """Epochs that a fit took."""
-
-    held_out: dict[tuple[int, int], NDArray[np.float64]]
-    """Log-probabilities of the labels, by text and track."""
-
-
-def _pass_on(line: str, progress: Progress) -> None:
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return
-    if isinstance(said, dict) and "progress" in said:
-        progress(float(said["progress"]), f"fine-tuning, {said.get('doing', '')}")
-
-
 Extra = list[list[NDArray[np.float64]]]
 
 
@@ -345,13 +355,12 @@ def _gain(
     light: ExtractorFit,
     shape: Shape,
     examples: Sequence[Example],
-    encodings: Sequence[Encoding],
     extra: Extra,
     part: Sequence[int],
 ) -> float:
     """Return how much more often the best mixture agrees, on one part of the examples."""
-    plain = predict_held_out(shape, examples, encodings, light.folds, light.fold_models).right
-    _, mixed = _best_mixture(light, shape, examples, encodings, extra)
+    plain = predict_held_out(shape, examples, light.views, light.folds, light.fold_models).right
+    _, mixed = _best_mixture(light, shape, examples, extra)
     return float(mixed.right[part].mean() - plain[part].mean())
 
 
@@ -359,14 +368,15 @@ def _best_mixture(
     light: ExtractorFit,
     shape: Shape,
     examples: Sequence[Example],
-    encodings: Sequence[Encoding],
     extra: Extra,
 ) -> tuple[float, HeldOut]:
     """Return the weight that agrees most often, the most usual one where several do."""
     tried = []
     for weight in WEIGHTS_TRIED:
         scaled = [[weight * table for table in tables] for tables in extra]
-        found = predict_held_out(shape, examples, encodings, light.folds, light.fold_models, scaled)
+        found = predict_held_out(
+            shape, examples, light.views, light.folds, light.fold_models, scaled
+        )
         tried.append(
             (float(found.right.mean()), -abs(np.log(weight / _USUAL_WEIGHT)), weight, found)
         )

@@ -17,9 +17,11 @@ from hermes_apprentice.domain.training import Method
 from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.inference.finetuned_classifier import FinetunedClassifier, mixed
 from hermes_apprentice.inference.network import GRAPH_FILE, TOKENIZER_FILE, Network
+from hermes_apprentice.trainer.budget import Budget
 from hermes_apprentice.trainer.classifier import JudgedClassifier, judged
 from hermes_apprentice.trainer.finetuning import MIN_GAIN, Finetuner
 from hermes_apprentice.trainer.folds import make_folds
+from hermes_apprentice.trainer.outcome import cut_of, seconds_for, share_of_first
 from hermes_apprentice.trainer.trained import Progress, Trained, part_of
 
 WEIGHTS_TRIED = (0.5, 1.0, 2.0)
@@ -39,6 +41,7 @@ def finetune_classifier(
     encodings: Sequence[Encoding],
     seed: int,
     progress: Progress,
+    budget: Budget,
     *,
     insist: bool,
 ) -> Trained | None:
@@ -52,6 +55,7 @@ def finetune_classifier(
         encodings: Theirs.
         seed: For everything random.
         progress: Told how far the work is.
+        budget: What is left of the time.
         insist: Carry on whatever the first fold says.
     """
     fit = light.fit
@@ -64,7 +68,12 @@ def finetune_classifier(
         for example, number in zip(examples, classes, strict=True)
     ]
     task = finetuner.task([len(labels)], texts, seed, whole=True)
-    first = finetuner.run_task({**task, "folds": parts[:1]}, part_of(progress, 0.0, 0.3))
+    share = share_of_first(len(examples), parts)
+    first = finetuner.run_task(
+        {**task, "folds": parts[:1], "seconds": seconds_for(budget, share)},
+        part_of(progress, 0.0, 0.3),
+    )
+    budget.spend(first.seconds)
     extra = np.zeros((len(examples), len(labels)))
     _fill(extra, first.held_out)
     part = parts[0]
@@ -73,8 +82,16 @@ def finetune_classifier(
     tuned = mixed(fit.scores[part], extra[part], weight).argmax(axis=1) == classes[part]
     if not insist and tuned.mean() - plain.mean() < MIN_GAIN:
         return None
-    rest = {**task, "folds": parts[1:], "epochs": first.epochs, "final": True}
-    _fill(extra, finetuner.run_task(rest, part_of(progress, 0.3, 0.95)).held_out)
+    rest = {
+        **task,
+        "folds": parts[1:],
+        "epochs": first.epochs,
+        "final": True,
+        "seconds": seconds_for(budget, 1.0),
+    }
+    second = finetuner.run_task(rest, part_of(progress, 0.3, 0.95))
+    budget.spend(second.seconds)
+    _fill(extra, second.held_out)
     weight = _best_weight(fit.scores, extra, classes)
     progress(0.96, "writing the network")
     precision = finetuner.write_network(1, lambda left, right: _changed(left, right, examples))
@@ -92,6 +109,7 @@ def finetune_classifier(
             "finetuned.weight": f"{weight:g}",
             "finetuned.precision": precision,
             "finetuned.folds": str(len(parts)),
+            "finetuned.cut": cut_of(first, second),
         },
     )
     model = FinetunedClassifier(

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from hermes_apprentice.domain.affix import Affix, common_affix
 from hermes_apprentice.domain.copying import Haystack
 from hermes_apprentice.domain.dataset import Example
 from hermes_apprentice.domain.evaluation import parse_json
@@ -51,6 +52,7 @@ from hermes_apprentice.trainer.arrangement import (
     element_lessons,
     set_order,
     spans_by_field,
+    tracks_of,
 )
 
 MIN_READABLE = 0.7
@@ -58,9 +60,6 @@ MIN_READABLE = 0.7
 
 MIN_REBUILT = 0.7
 """Share of the answers that must come out right when every span and choice is known."""
-
-MAX_OVERLAP = 0.02
-"""Share of a field's spans that may overlap another field's in the same track."""
 
 
 class Supervision(NamedTuple):
@@ -117,7 +116,7 @@ def plan_answers(shape: Shape, examples: Sequence[Example]) -> Lesson:
         mentions += placed
     choose_places(mentions, words)
     plans = arrange(plans, mentions, answers)
-    tracks = _tracks(plans, mentions)
+    tracks = tracks_of(plans, mentions)
     plan = AnswerPlan(fields=tuple(_on_track(field, tracks) for field in plans), style=shape.style)
     supervision = _supervise(plan, answers, words, mentions)
     rebuilt = _rebuilt(plan, answers, supervision, mentions)
@@ -158,19 +157,18 @@ def _plan_field(
         return _set(leaf, [[value for _, value in values] for values in found]), []
     if leaf.kind is FieldKind.CLOSED_SET:
         return _choice(leaf, found), []
-    located = [
-        (example, element, value, places_of(value, haystacks[example], words[example]))
-        for example, values in enumerate(found)
-        for element, value in values
-    ]
-    reading, mentions = _best_reading(leaf, located, examples, words)
-    said = [mention for mention in mentions if not mention.optional]
-    readable = sum(bool(mention.candidates) for mention in said)
-    if readable < MIN_READABLE * len(said):
+    affix = Affix(leaf.prefix, leaf.suffix)
+    reading, mentions = _best_reading(leaf, found, affix, examples, words, haystacks)
+    if _readable(mentions) < MIN_READABLE and not any(affix):
+        # Marks such as the # of #12 do not count where values are looked for, yet are written.
+        affix = common_affix(
+            {value for values in found for _, value in values if isinstance(value, str)}
+        )
+        reading, mentions = _best_reading(leaf, found, affix, examples, words, haystacks)
+    if _readable(mentions) < MIN_READABLE:
         raise TrainingError(
-            f"the field {leaf.path!r} has values of which only "
-            f"{readable / max(1, len(said)):.0%} stand in their requests; an extractor needs "
-            f"{MIN_READABLE:.0%}"
+            f"the field {leaf.path!r} has values of which only {_readable(mentions):.0%} stand in "
+            f"their requests; an extractor needs {MIN_READABLE:.0%}"
         )
     plan = FieldPlan(
         path=leaf.path,
@@ -180,8 +178,16 @@ def _plan_field(
         can_be_missing=listed or leaf.default is not None or any(not values for values in found),
         default=leaf.default,
         lone=leaf.lone,
+        prefix=affix.prefix,
+        suffix=affix.suffix,
     )
     return plan, mentions
+
+
+def _readable(mentions: Sequence[Mention]) -> float:
+    """Return the share of the values that must stand in their requests and do."""
+    said = [mention for mention in mentions if not mention.optional]
+    return sum(bool(mention.candidates) for mention in said) / len(said) if said else 1.0
 
 
 def _missing(leaf: FieldShape) -> Missing:
@@ -224,13 +230,20 @@ def _choice(leaf: FieldShape, found: Sequence[Sequence[tuple[int, JsonScalar]]])
 
 def _best_reading(
     leaf: FieldShape,
-    located: Sequence[tuple[int, int, JsonScalar, tuple[WordSpan, ...]]],
+    found: Sequence[Sequence[tuple[int, JsonScalar]]],
+    affix: Affix,
     examples: Sequence[Example],
     words: Sequence[Sequence[Word]],
+    haystacks: Sequence[Haystack],
 ) -> tuple[str, list[Mention]]:
-    """Return the plainest reading that places the most values."""
+    """Return the plainest reading that places the most values, their common ends taken off."""
     from hermes_apprentice.inference.readings import readings_for
 
+    located = [
+        (example, element, bare, places_of(bare, haystacks[example], words[example]))
+        for example, values in enumerate(found)
+        for element, bare in ((element, affix.bare(value)) for element, value in values)
+    ]
     best: tuple[str, list[Mention]] = ("as_is", [])
     best_count = -1
     for name in readings_for(leaf.value_type):
@@ -251,37 +264,6 @@ def _best_reading(
         if count == len(mentions):
             break
     return best
-
-
-def _tracks(plans: Sequence[FieldPlan], mentions: Sequence[Mention]) -> dict[str, int]:
-    """Give every span field a track in which it seldom overlaps another field."""
-    spans: dict[str, dict[int, list[WordSpan]]] = defaultdict(lambda: defaultdict(list))
-    for mention in mentions:
-        spans[mention.field][mention.example] += mention.chosen
-    tracks: dict[str, int] = {}
-    for plan in plans:
-        if plan.source is not Source.SPAN:
-            continue
-        mine = spans[plan.path]
-        total = sum(map(len, mine.values()))
-        track = 0
-        while any(
-            tracks[other] == track and _overlaps(mine, spans[other]) > MAX_OVERLAP * total
-            for other in tracks
-        ):
-            track += 1
-        tracks[plan.path] = track
-    return tracks
-
-
-def _overlaps(
-    left: Mapping[int, Sequence[WordSpan]], right: Mapping[int, Sequence[WordSpan]]
-) -> int:
-    return sum(
-        any(span.overlaps(other) for other in right.get(example, ()))
-        for example, spans in left.items()
-        for span in spans
-    )
 
 
 def _on_track(field: FieldPlan, tracks: Mapping[str, int]) -> FieldPlan:

@@ -15,6 +15,7 @@ from hermes_apprentice.domain.shape import Kind, Shape
 from hermes_apprentice.domain.training import Method
 from hermes_apprentice.embedding.base import Embedder, Encoding
 from hermes_apprentice.errors import MissingExtraError, TrainingError
+from hermes_apprentice.trainer.budget import Budget
 from hermes_apprentice.trainer.classifier import train_classifier
 from hermes_apprentice.trainer.extractor import train_extractor
 from hermes_apprentice.trainer.finetuning import Finetuner
@@ -41,12 +42,14 @@ def train(
     finetune: Finetuner | None = None,
     *,
     drop_doubtful: bool = True,
+    budget: Budget,
 ) -> Trained:
     """Train one specialist of a kind that runs in the sidecar.
 
     With ``Method.AUTO`` a classifier or an extractor is also given a fine-tuned encoder where
     ``finetune`` can make one and there is something left to gain; see `better`. With
     ``drop_doubtful`` a classifier's head does not learn from answers that are probably wrong.
+    Work that does not fit the budget is left out, and the recipe says so.
 
     Raises:
         TrainingError: These examples cannot be learned this way, and why.
@@ -54,7 +57,7 @@ def train(
     check_enough(examples)
     if kind is Kind.CLASSIFIER:
         return _train_classifier(
-            method, shape, examples, embedder, seed, progress, finetune, drop_doubtful
+            method, shape, examples, embedder, seed, progress, finetune, drop_doubtful, budget
         )
     if method is Method.HEAD:
         raise TrainingError("an extractor is not trained by 'head'")
@@ -63,15 +66,15 @@ def train(
     heavier = finetune if method in (Method.AUTO, Method.FINETUNED) else None
     end = 0.3 if heavier else 1.0
     encodings = _encode(embedder, examples, part_of(progress, 0.0, 0.1 * end))
-    light = train_extractor(shape, examples, encodings, seed, part_of(progress, 0.1 * end, end))
+    light = train_extractor(
+        shape, examples, encodings, seed, part_of(progress, 0.1 * end, end), budget
+    )
     insist = method is Method.FINETUNED
     if heavier is None or not light.model.chains:  # nothing is copied, so nothing is tagged
         return light.trained
     if not insist and light.trained.scores["agreement"] >= ENOUGH:
         return light.trained
-    heavy = heavier(
-        light, shape, examples, encodings, seed, part_of(progress, end, 1.0), insist=insist
-    )
+    heavy = heavier(light, shape, examples, seed, part_of(progress, end, 1.0), budget, insist)
     if heavy is None:
         return light.trained
     return heavy if insist else better(light.trained, heavy)
@@ -94,6 +97,7 @@ def _train_classifier(
     progress: Progress,
     finetune: Finetuner | None,
     drop_doubtful: bool,
+    budget: Budget,
 ) -> Trained:
     if method not in (Method.AUTO, Method.HEAD, Method.FINETUNED):
         raise TrainingError(f"a classifier is not trained by {method.value!r}")
@@ -115,7 +119,15 @@ def _train_classifier(
     if heavier is None or enough:
         return light.trained
     heavy = finetune_classifier(
-        heavier, light, shape, examples, encodings, seed, part_of(progress, end, 1.0), insist=insist
+        heavier,
+        light,
+        shape,
+        examples,
+        encodings,
+        seed,
+        part_of(progress, end, 1.0),
+        budget,
+        insist=insist,
     )
     if heavy is None:
         return light.trained

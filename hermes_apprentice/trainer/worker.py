@@ -21,6 +21,7 @@ from hermes_apprentice.domain.training import Method, TrainingJob, TrainingResul
 from hermes_apprentice.errors import ApprenticeError, TrainingError
 from hermes_apprentice.storage.files import new_folder, write_atomically
 from hermes_apprentice.storage.parentage import die_with_parent
+from hermes_apprentice.trainer.budget import Budget
 from hermes_apprentice.trainer.trained import Trained, part_of
 
 ARTEFACT_DIR = "artefact"
@@ -72,6 +73,7 @@ def run(job: TrainingJob) -> TrainingResult:
             report,
             finetune,
             drop_doubtful=job.drop_doubtful,
+            budget=Budget(job.budget_seconds, time.thread_time),
         )
     result = TrainingResult(
         run_id=job.run_id,

@@ -126,6 +126,19 @@ def said_or_left_out(rng: random.Random) -> tuple[str, dict[str, Any]]:
     return "Meet " + " ".join(f"{key} {value}" for key, value in said.items()), said
 
 
+def numbers_with_a_code(rng: random.Random) -> tuple[str, dict[str, Any]]:
+    number, tickets = rng.randint(100, 99_999), [rng.randint(10, 999) for _ in range(2)]
+    asked = " and ".join(str(one) for one in tickets)
+    return (
+        rng.choice((f"Where is order {number}? See {asked}", f"Cancel {number}, as in {asked}")),
+        {
+            "order": f"ORD-{number}/EU",
+            "tickets": [f"#{one}" for one in tickets],
+            "rows": [{"id": f"row {one} of it"} for one in tickets],
+        },
+    )
+
+
 @pytest.mark.parametrize(
     "task",
     [
@@ -138,6 +151,7 @@ def said_or_left_out(rng: random.Random) -> tuple[str, dict[str, Any]]:
         counts_left_out,
         one_or_many,
         said_or_left_out,
+        numbers_with_a_code,
     ],
 )
 def test_answers_to_new_requests_are_written_as_the_upstream_does(

@@ -13,11 +13,14 @@ from hermes_apprentice.embedding.base import Encoding
 from hermes_apprentice.errors import MissingExtraError, TrainingError
 from hermes_apprentice.inference.base import Prediction
 from hermes_apprentice.testing import FakeEmbedder
+from hermes_apprentice.trainer.budget import Budget
 from hermes_apprentice.trainer.selection import better, train
 from hermes_apprentice.trainer.trained import Trained, part_of
 
 Make = Callable[[Sequence[tuple[str, str]]], list[Example]]
 Rows = Sequence[tuple[str, str]]
+
+AMPLE = Budget(1_000.0, lambda: 0.0)
 
 
 def shape_of(rows: Rows) -> Shape:
@@ -26,7 +29,14 @@ def shape_of(rows: Rows) -> Shape:
 
 def run(make: Make, rows: Rows, kind: Kind, method: Method = Method.AUTO) -> Trained:
     return train(
-        kind, method, shape_of(rows), make(rows), FakeEmbedder(), 7, lambda share, doing: None
+        kind,
+        method,
+        shape_of(rows),
+        make(rows),
+        FakeEmbedder(),
+        7,
+        lambda share, doing: None,
+        budget=AMPLE,
     )
 
 
@@ -102,6 +112,7 @@ def test_too_few_examples_are_refused(
             FakeEmbedder(),
             7,
             lambda share, doing: None,
+            budget=AMPLE,
         )
 
 
@@ -155,6 +166,7 @@ def test_an_embedder_that_gives_no_numbers_is_named(
             SickEmbedder(),
             7,
             lambda share, doing: None,
+            budget=AMPLE,
         )
 
 
@@ -177,6 +189,7 @@ def test_progress_never_goes_back(make_examples: Make, bookings: list[tuple[str,
         FakeEmbedder(),
         7,
         lambda share, doing: seen.append(share),
+        budget=AMPLE,
     )
     assert seen == sorted(seen) and 0.0 <= seen[0] and seen[-1] <= 1.0
     part_of(lambda share, doing: seen.append(share), 0.2, 0.6)(0.5, "")
