@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import sys
@@ -130,7 +131,9 @@ def ours(
             train_python="",
             seed=arguments.seed,
         )
+        before = os.times()
         result = run_training(job, lambda share, doing: None, TIMEOUT)
+        after = os.times()
         artefact = Path(folder) / "output" / "artefact"
         size = sum(path.stat().st_size for path in artefact.iterdir())
         model = load_model(artefact, embedder)
@@ -145,6 +148,13 @@ def ours(
     return {
         **figures(texts, sure, unsure, test),
         "train_s": round(result.seconds, 1),
+        "train_cpu_s": round(
+            after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system,
+            1,
+        ),
         "p50_ms": round(1_000 * statistics.median(seconds), 3),
         "size_mb": round(size / 1e6, 1),
     }

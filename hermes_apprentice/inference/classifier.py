@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +63,25 @@ class Classifier:
     reads_encodings: bool = field(default=True, init=False)
     """It lives on the embedding."""
 
+    bounds: NDArray[np.intp] = field(init=False, repr=False)
+    """Where each label's exemplars begin, and where the last one's end; shape ``(labels + 1,)``."""
+
+    def __post_init__(self) -> None:
+        """Put the exemplars in the order of their labels, so that those of one lie together.
+
+        Between two answers the embedder fills the caches with its weights; what is left to read
+        then is these rows alone, not an owner of every exemplar and a copy of the rows.
+        """
+        owners = self.owners
+        if (owners[1:] < owners[:-1]).any():
+            order = np.argsort(owners, kind="stable")
+            owners = owners[order]
+            sorted_rows = replace(self.typicality, exemplars=self.typicality.exemplars[order])
+            object.__setattr__(self, "owners", owners)
+            object.__setattr__(self, "typicality", sorted_rows)
+        bounds = np.searchsorted(owners, np.arange(len(self.labels) + 1))
+        object.__setattr__(self, "bounds", bounds)
+
     def predict(
         self, requests: Sequence[str], encodings: Sequence[Encoding] | None
     ) -> list[Prediction]:
@@ -77,7 +96,8 @@ class Classifier:
     def judge(self, scores: NDArray[np.float64], encoding: Encoding) -> Prediction:
         """Return the label with the best score, and how sure that is."""
         picked = int(scores.argmax())
-        near = nearness(self.typicality.exemplars[self.owners == picked] @ encoding.embedding)
+        own = self.typicality.exemplars[self.bounds[picked] : self.bounds[picked + 1]]
+        near = nearness(own @ encoding.embedding)
         signals = label_signals(scores, near)
         typical = self.typicality.from_similarity(familiarity(signals, self.score_weight))
         confidence = self.calibration.probability(signals) * typical
