@@ -19,8 +19,8 @@ _STEPS = 280
 _PIECES = 160_000
 """Word pieces, padding included, that one fit reads at most; it bounds the time."""
 
-_EPOCHS = (3, 25)
-"""Fewest and most epochs; fewer than the fewest only where the time is not enough for them."""
+EPOCHS = (3, 25)
+"""Fewest and most epochs; where the time is not enough for the fewest, texts are left out."""
 
 IGNORED = -100
 
@@ -87,4 +87,17 @@ def pieces_of(batches: Sequence[Sequence[Window]]) -> int:
 def wanted_epochs(batches: Sequence[Sequence[Window]]) -> int:
     """Return how many epochs fit the bounds on steps and word pieces."""
     wanted = min(_STEPS / max(1, len(batches)), _PIECES / max(1, pieces_of(batches)))
-    return int(np.clip(np.ceil(wanted), *_EPOCHS))
+    return int(np.clip(np.ceil(wanted), *EPOCHS))
+
+
+def affordable(wanted: int, epochs: float) -> tuple[int, float]:
+    """Return how many epochs to take, and of what share of the texts.
+
+    Args:
+        wanted: Epochs that there should be.
+        epochs: Epochs of all texts that there is time for. Where they are fewer than the fewest,
+            some texts are left out instead.
+    """
+    if epochs >= min(wanted, EPOCHS[0]):
+        return min(wanted, int(epochs)), 1.0
+    return EPOCHS[0], max(0.0, epochs) / EPOCHS[0]

@@ -26,6 +26,7 @@ from hermes_apprentice.trainer.batches import (
     IGNORED,
     Text,
     Window,
+    affordable,
     in_batches,
     pieces_of,
     wanted_epochs,
@@ -68,6 +69,9 @@ class Fitted(NamedTuple):
     wanted: int
     """Epochs that would have been taken with all the time in the world."""
 
+    share: float
+    """Share of the texts that there was time to learn from."""
+
 
 class Finetuner:
     """Fits fresh copies of the upper layers on any part of the texts."""
@@ -107,7 +111,7 @@ class Finetuner:
     def fit(
         self,
         learn: Sequence[int],
-        watched: Sequence[int],
+        unseen: Sequence[int],
         epochs: int,
         seconds: float,
         report: Callable[[float, str], None],
@@ -116,13 +120,13 @@ class Finetuner:
 
         Args:
             learn: Positions of the texts to learn from.
-            watched: Positions of the texts that tell which epoch was the best.
-            epochs: How many epochs to take, or 0.
+            unseen: Positions of the texts that are labelled afterwards.
+            epochs: How many epochs to take; 0 lets some of the unseen texts tell.
             seconds: Work of this thread that the fit may take; by the clock it is as long on a
                 machine that does nothing else.
             report: Told how far the fit is.
 
-        Where ``epochs`` is 0 the share of ``watched`` texts labelled without a mistake
+        Where ``epochs`` is 0 the share of unseen texts labelled without a mistake
         decides: the weights of the best epoch are kept, and the fit ends when it has not
         improved for a third of the epochs. (The loss would not do: it rises with
         over-confidence long before mistakes do.)
@@ -134,13 +138,17 @@ class Finetuner:
         rng = np.random.default_rng(seed)
         windows = [window for place in learn for window in windows_of(self.texts[place])]
         batches = in_batches(windows, rng)
-        watched = [watched[place] for place in rng.permutation(len(watched))[:_WATCHED]]
+        watched = [] if epochs else [unseen[n] for n in rng.permutation(len(unseen))[:_WATCHED]]
         began = time.thread_time()
-        self._pace = self._pace or self._measured(batches, watched)
-        left = seconds - (time.thread_time() - began)
+        self._pace = self._pace or self._measured(batches)
+        left = seconds - (time.thread_time() - began) - self._pace * self._read_pieces(unseen)
         wanted = wanted_epochs(batches)
-        epoch_seconds = self._pace * (pieces_of(batches) + self._read_pieces(watched))
-        planned = max(1, min(wanted, int(left / max(1e-9, epoch_seconds))))
+        per_epoch = self._pace * (pieces_of(batches) + self._read_pieces(watched))
+        planned, share = affordable(wanted, left / max(1e-9, per_epoch))
+        if share < 1:
+            kept = rng.permutation(len(windows))[: max(1, round(share * len(windows)))]
+            windows = [windows[place] for place in kept]
+            batches = in_batches(windows, rng)
         torch.manual_seed(seed)
         network = self._network = self._fresh()
         optimizer = _optimizer(network)
@@ -171,7 +179,7 @@ class Finetuner:
                     break
         if best_state is not None:
             network.load_state_dict(best_state)
-        return Fitted(best if watched else last, planned, wanted)
+        return Fitted(best if watched else last, planned, wanted, share)
 
     def _step(self, network: Any, optimizer: Any, batch: Sequence[Window]) -> None:
         import torch
@@ -185,7 +193,7 @@ class Finetuner:
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
 
-    def _measured(self, batches: Sequence[Sequence[Window]], watched: Sequence[int]) -> float:
+    def _measured(self, batches: Sequence[Sequence[Window]]) -> float:
         """Return the seconds that one word piece takes, by a few steps that are thrown away."""
         network = self._network = self._fresh()
         network.train()
@@ -337,18 +345,18 @@ def run(task: dict[str, Any]) -> None:
         rounds.append((list(everything), []))
     held_out: dict[str, NDArray[Any]] = {}
     planned = wanted = 0
+    texts = 1.0
     for number, (learn, part) in enumerate(rounds):
-        ahead = sum(len(texts) for texts, _ in rounds[number:])
+        ahead = sum(len(learned) for learned, _ in rounds[number:])
         left = float(task["seconds"]) - (time.thread_time() - began)
 
         def report(share: float, doing: str, number: int = number) -> None:
             _report((number + share) / len(rounds), doing)
 
-        fitted = trainer.fit(
-            learn, () if epochs else part, epochs, left * len(learn) / max(1, ahead), report
-        )
+        fitted = trainer.fit(learn, part, epochs, left * len(learn) / max(1, ahead), report)
         epochs = epochs or fitted.epochs
         planned, wanted = fitted.planned, max(wanted, fitted.wanted)
+        texts = min(texts, fitted.share)
         for place in part:
             for track, table in enumerate(trainer.predict(trainer.texts[place])):
                 held_out[f"{place}/{track}"] = table
@@ -361,6 +369,7 @@ def run(task: dict[str, Any]) -> None:
         "epochs": epochs,
         "planned": planned,
         "wanted": wanted,
+        "share": texts,
         "seconds": time.thread_time() - began,
     }
     (output / REPORT_FILE).write_text(json.dumps(told), encoding="utf-8")

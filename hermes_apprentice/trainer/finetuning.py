@@ -299,6 +299,7 @@ class Finetuner:
             int(report["planned"]),
             int(report["wanted"]),
             float(report["seconds"]),
+            float(report["share"]),
         )
 
     def write_network(self, count: int, changed_by: Callable[[Network, Network], float]) -> str:

@@ -40,6 +40,9 @@ class Outcome(NamedTuple):
     seconds: float
     """Work that it took."""
 
+    share: float = 1.0
+    """Share of the texts that there was time to learn from."""
+
 
 def share_of_first(count: int, parts: Sequence[Sequence[int]]) -> float:
     """Return the share of the work that is the first fold's: each learns from the others."""
@@ -56,7 +59,10 @@ def cut_of(first: Outcome, second: Outcome) -> str:
     """Return what the budget left out, for the recipe."""
     planned = min(first.planned, second.planned)
     wanted = max(first.wanted, second.wanted)
-    return f"{planned} of {wanted} epochs" if planned < wanted else "nothing"
+    share = min(first.share, second.share)
+    cut = [f"{planned} of {wanted} epochs"] if planned < wanted else []
+    cut += [f"learned from {share:.0%} of the texts"] if share < 1 else []
+    return ", ".join(cut) or "nothing"
 
 
 def pass_on(line: str, progress: Progress) -> None:

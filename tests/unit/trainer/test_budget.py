@@ -10,7 +10,13 @@ import pytest
 from hermes_apprentice.domain.dataset import Example
 from hermes_apprentice.domain.shape_inference import infer_shape
 from hermes_apprentice.testing import FakeEmbedder
-from hermes_apprentice.trainer.batches import Window, in_batches, pieces_of, wanted_epochs
+from hermes_apprentice.trainer.batches import (
+    Window,
+    affordable,
+    in_batches,
+    pieces_of,
+    wanted_epochs,
+)
 from hermes_apprentice.trainer.budget import Budget
 from hermes_apprentice.trainer.extractor import train_extractor
 from hermes_apprentice.trainer.outcome import (
@@ -55,6 +61,16 @@ def test_what_was_left_out_is_told(
         for have, want in zip(planned, wanted, strict=True)
     )
     assert cut_of(one, two) == told
+
+
+@pytest.mark.parametrize(
+    ("wanted", "epochs", "planned", "share"),
+    [(9, 40.0, 9, 1.0), (9, 5.7, 5, 1.0), (9, 3.0, 3, 1.0), (9, 1.5, 3, 0.5), (3, -2.0, 3, 0.0)],
+)
+def test_texts_are_left_out_where_the_time_is_not_enough_for_the_fewest_epochs(
+    wanted: int, epochs: float, planned: int, share: float
+) -> None:
+    assert affordable(wanted, epochs) == (planned, share)
 
 
 @pytest.mark.parametrize("texts", [1, 20, 400, 6_000])
