@@ -39,8 +39,8 @@ EMBEDDER = "all-MiniLM-L6-v2"
 SLUG = "pattern-0"
 LABELS = ("bug", "billing")
 KNOWN = (
-    "Label this ticket: the search shows an error, and the app crashes when I open it, "
-    "so I cannot work with it at all any more today, please"
+    "Label this ticket: the search shows an error, and the export button does nothing, thanks, "
+    "I really cannot work with it at all today, please help"
 )
 """A request of the first pattern, of 32 tokens, that was not in the fit; it is a bug."""
 ORDER = "Sort this mail: the refund has not arrived, and I was charged twice this month, please"
