@@ -58,6 +58,9 @@ CLIENTS = 64
 PIECES = 12
 PAUSE = 0.02
 PATIENCE = 60.0
+ROOM = 400
+"""Calls that wait for the ledger at most, so few that a locked database fills it in seconds."""
+
 TOOLS = [{"type": "function", "function": {"name": "terminal", "parameters": {}}}]
 PLANTED = "planted-secret-4711"
 """Stands in every request and in the errors of the raising specialist; no log may hold it."""
@@ -165,31 +168,38 @@ class MoodySource:
         return replace(loading, specialists=wrapped)
 
 
-def settings_for(home: str, upstream: str) -> Settings:
+def copied_models(folder: Path) -> Path:
+    """Copy the embedder to a place where it may disappear; returns the folder."""
+    kept = platformdirs.user_cache_path("hermes-apprentice") / "models"
+    if kept.is_dir():
+        shutil.copytree(kept, folder)
+    return folder
+
+
+def settings_for(home: str, upstream: str, models: Path) -> Settings:
     """Return the settings of a sidecar in front of the fake upstream."""
     return Settings(
         home=Path(home) / "apprentice",
         hermes_home=Path(home) / "hermes",
         upstream=UpstreamSettings(base_url=upstream, api_key_env="", connect_timeout=2),
         server=ServerSettings(port=0),
-        models=ModelSettings(
-            embedder=_placed.EMBEDDER,
-            folder=platformdirs.user_cache_path("hermes-apprentice") / "models",
-        ),
+        models=ModelSettings(embedder=_placed.EMBEDDER, folder=models),
     )
 
 
-def run_moody(ready: Connection, upstream: str, home: str, log: str, rest: float) -> None:
+def run_moody(ready: Connection, settings: Settings, log: str, rest: float) -> None:
     """Serve until terminated; takes moods from the pipe."""
     import logging
+    from functools import partial
 
-    from hermes_apprentice.router import specialists
+    from hermes_apprentice.router import server, specialists
     from hermes_apprentice.router.loading import RegistrySource
+    from hermes_apprentice.router.recorder import Recorder
     from hermes_apprentice.router.server import running_sidecar
 
     logging.basicConfig(filename=log, level=logging.INFO)
     specialists.REST_SECONDS = rest
-    settings = settings_for(home, upstream)
+    vars(server)["Recorder"] = partial(Recorder, limit=ROOM)
 
     async def serve() -> None:
         own = RegistrySource(settings)
@@ -307,6 +317,9 @@ class Fault:
     seconds: float = 2.0
     """How long it lasts, at least until it was told."""
 
+    counted: str = ""
+    """A figure of ``/metrics`` that must have grown before it is repaired."""
+
     unverified: bool = False
     """Whether no specialist may answer once the problem was told."""
 
@@ -326,6 +339,7 @@ def faults(settings: Settings, mood: Callable[[str], None], short: bool) -> list
     registry, path = settings.registry_dir, settings.database_path
     aside = registry.with_name("registry.aside")
     ballast = settings.home / "ballast"
+    models = settings.models_dir
 
     def weights() -> Path:
         return next((registry / _placed.SLUG / "1" / FILES).rglob("*.npz"))
@@ -361,6 +375,10 @@ def faults(settings: Settings, mood: Callable[[str], None], short: bool) -> list
         for ending in ("-wal", "-shm"):
             Path(f"{path}{ending}").unlink(missing_ok=True)
         os.replace(fresh, path)
+
+    def hide_models() -> None:
+        os.replace(models, models.with_name("models.aside"))
+        reset_rollout(settings, Stage.CANARY, 0.5)
 
     def fill() -> None:
         with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as stream:
@@ -431,6 +449,20 @@ def faults(settings: Settings, mood: Callable[[str], None], short: bool) -> list
             told="ledger",
             seconds=1.0 if short else 30.0,
         ),
+        Fault(
+            name="ledger_full",
+            begin=lock,
+            end=unlock,
+            told="ledger",
+            counted="apprentice_ledger_dropped_total",
+            seconds=seconds,
+        ),
+        Fault(
+            name="embedder_gone",
+            begin=hide_models,
+            end=lambda _: os.replace(models.with_name("models.aside"), models),
+            seconds=seconds,
+        ),
         Fault(name="database_damaged", begin=damage, end=restore, told="", seconds=seconds),
         moody("raising", _placed.SLUG),
         moody("hanging", _placed.SLUG),
@@ -466,6 +498,13 @@ async def problems_of(url: str, session: aiohttp.ClientSession) -> dict[str, str
         return found
 
 
+async def counted_of(url: str, session: aiohttp.ClientSession, name: str) -> int:
+    """Return a figure of ``/metrics``; 0 for one that is not there."""
+    async with session.get(f"{url}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return next((int(float(line.split()[1])) for line in lines if line.startswith(f"{name} ")), 0)
+
+
 async def play(
     fault: Fault, settings: Settings, clients: Clients, url: str, session: aiohttp.ClientSession
 ) -> dict[str, Any]:
@@ -474,10 +513,13 @@ async def play(
     clients.resetting = fault.name == "upstream_resets"
     loop = asyncio.get_running_loop()
     held = await loop.run_in_executor(None, fault.begin)
-    began, told = time.monotonic(), ""
+    began, told, counted = time.monotonic(), "", 0
     while (spent := time.monotonic() - began) < fault.seconds or (
-        fault.told is not None and not told and spent < PATIENCE
+        spent < PATIENCE
+        and ((fault.told is not None and not told) or (fault.counted and not counted))
     ):
+        if fault.counted:
+            counted = await counted_of(url, session, fault.counted)
         problems = await problems_of(url, session)
         if fault.told == "" and problems:
             told = next(iter(problems.values()))
@@ -506,6 +548,7 @@ async def play(
         "p50_ms": round(cuts[49] * 1_000, 1),
         "p99_ms": round(cuts[98] * 1_000, 1),
         "told": told,
+        "counted": counted,
         "recovered_after_s": recovered,
     }
 
@@ -536,6 +579,20 @@ async def drill(
                 figures[fault.name] = await play(fault, settings, clients, url, session)
                 print(fault.name, figures[fault.name], file=sys.stderr, flush=True)
     return figures
+
+
+async def start_badly(url: str, settings: Settings, repair: Callable[[], None]) -> dict[str, Any]:
+    """Look at a sidecar that was started without its embedder, then put that back."""
+    fault = Fault(
+        name="started_without_embedder",
+        begin=lambda: None,
+        end=lambda _: repair(),
+        told="embedder",
+    )
+    async with streaming(url) as (clients, session):
+        found = await play(fault, settings, clients, url, session)
+    print(fault.name, found, file=sys.stderr, flush=True)
+    return found
 
 
 async def stop_in_the_middle(url: str, pid: int) -> dict[str, Any]:
@@ -688,10 +745,11 @@ def main() -> None:
     with small_disk(48) as disk, tempfile.TemporaryDirectory() as place:
         log = Path(place) / "sidecar.log"
         with child(run_upstream) as (upstream, _):
-            settings = settings_for(str(disk), upstream)
+            models = copied_models(Path(place) / "models")
+            settings = settings_for(str(disk), upstream, models)
             _placed.place(settings, patterns=3 if arguments.short else 20)
             rest = 2.0 if arguments.short else 30.0
-            with child_with_pipe(run_moody, upstream, str(disk), str(log), rest) as (pipe, pid):
+            with child_with_pipe(run_moody, settings, str(log), rest) as (pipe, pid):
                 url = pipe.recv()
 
                 def mood(name: str) -> None:
@@ -703,6 +761,12 @@ def main() -> None:
                     figures["disk_full"] = {"skipped": "a small file system cannot be mounted"}
                 if arguments.only is None:
                     figures["told_to_stop"] = asyncio.run(stop_in_the_middle(url, pid))
+            if arguments.only in (None, "started_without_embedder"):
+                aside = models.rename(models.with_name("models.aside"))
+                with child_with_pipe(run_moody, settings, str(log), rest) as (pipe, _):
+                    figures["started_without_embedder"] = asyncio.run(
+                        start_badly(pipe.recv(), settings, lambda: os.replace(aside, models))
+                    )
             if arguments.only in (None, "killed"):
                 home = Path(place) / "killed"
                 figures["killed"] = kills(

@@ -18,12 +18,14 @@ UNVERIFIED = ("registry_corrupted", "registry_gone", "matcher_tampered")
 TOLD = (
     *UNVERIFIED,
     "database_locked",
+    "ledger_full",
     "database_damaged",
     "specialist_raising",
     "specialist_hanging",
     "specialist_rubbish",
+    "started_without_embedder",
 )
-PLAYED = (*TOLD, "promoted_and_demoted", "upstream_resets")
+PLAYED = (*TOLD, "embedder_gone", "promoted_and_demoted", "upstream_resets")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,8 @@ def test_every_request_is_answered_byte_for_byte_and_all_is_well_after_the_repai
     assert found[fault]["recovered_after_s"] is not None
     if fault in TOLD or fault == "disk_full":
         assert found[fault]["told"]
+    if fault == "ledger_full":
+        assert found[fault]["counted"] > 0
 
 
 @pytest.mark.slow
