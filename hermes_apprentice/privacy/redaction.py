@@ -20,7 +20,7 @@ from hermes_apprentice.privacy.analyzer import Analyzer, installed_model
 from hermes_apprentice.privacy.kinds import Finding, Kind, core, occurrences, squeeze
 from hermes_apprentice.privacy.placeholders import PlaceholderNames, placeholders_in
 
-RECIPE = 1
+RECIPE = 2
 """Counts up whenever the same text would be redacted otherwise than before."""
 
 
@@ -256,15 +256,14 @@ def _places(text: str, findings: Sequence[Finding], values: Sequence[_Value]) ->
     """Return what to replace: the findings, and every other occurrence of a known value."""
     places = [_Place(f.start, f.end, f.kind) for f in findings]
     own = Counter(text[f.start : f.end] for f in findings)
-    rest = text
+    places += _occurrences(text, values, own)
     while True:
         # A value may be glued to another one, and stand free only once that one is replaced.
-        found = _occurrences(rest, values, own)
-        places += found
         rest = _replace(text, joined := _joined(places), lambda _, value: " " * len(value))
+        found = _occurrences(rest, values, Counter())
         if not found:
             return joined
-        own = Counter()
+        places += found
 
 
 def _occurrences(text: str, values: Sequence[_Value], own: Mapping[str, int]) -> list[_Place]:
