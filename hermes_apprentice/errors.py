@@ -32,6 +32,7 @@ request that matches no pattern are values, not errors.
     │   ├── UpstreamTimeoutError
     │   └── UpstreamStatusError
     ├── ReplyError
+    │   └── KindError
     └── DeliveryError
 """
 
@@ -170,6 +171,10 @@ class UpstreamStatusError(UpstreamError):
 
 class ReplyError(ApprenticeError):
     """The reply was not understood, or no open proposal fits it."""
+
+
+class KindError(ReplyError):
+    """Such answers can never come from this kind of specialist."""
 
 
 class DeliveryError(ApprenticeError):

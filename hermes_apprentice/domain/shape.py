@@ -180,6 +180,7 @@ def misfit(kind: Kind, shape: Shape) -> str:
     """Return why answers of this shape can never come from this kind; empty where they may."""
     if kind is Kind.EXTRACTOR and shape.kind is not ShapeKind.JSON:
         return "an extractor writes JSON, and these answers are none"
-    if kind is Kind.CLASSIFIER and shape.kind is ShapeKind.TEXT:
-        return "a classifier chooses among a few answers, and these are free text"
+    if kind is Kind.CLASSIFIER and shape.kind is not ShapeKind.LABEL:
+        these = "free text" if shape.kind is ShapeKind.TEXT else "JSON with values of its own"
+        return f"a classifier chooses among a few labels, and these answers are {these}"
     return ""

@@ -18,6 +18,7 @@ from pydantic import Field
 from hermes_apprentice.domain.approval import ProposalState
 from hermes_apprentice.domain.pattern import CandidateState
 from hermes_apprentice.domain.routing import Rollout
+from hermes_apprentice.domain.shape import Kind
 from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.errors import ReplyError
 from hermes_apprentice.interfaces.mcp_catalogue import (
@@ -68,6 +69,8 @@ def dispatch_training(asked: Candidate, report: Report) -> Result:
     with opened() as place:
         with place.database.transaction() as connection:
             nonce = _undecided(connection, asked.candidate, place.now)
+            if asked.kind:
+                _check_kind(connection, asked.candidate, Kind(asked.kind))
         if "dispatch_training" not in place.settings.mcp.allow_actions:
             return _ask(
                 place,
@@ -181,6 +184,14 @@ def _undecided(connection: sqlite3.Connection, handle: str, now: float) -> str:
     if proposal is None or proposal.state is not ProposalState.OPEN or now >= proposal.expires_at:
         raise ReplyError(f"The question about {handle} has expired; it is asked again soon.")
     return proposal.nonce
+
+
+def _check_kind(connection: sqlite3.Connection, handle: str, kind: Kind) -> None:
+    """Refuse what the operator could only be asked in vain."""
+    from hermes_apprentice.pipeline import kinds
+    from hermes_apprentice.storage.patterns import PatternStore
+
+    kinds.check(kind, PatternStore(connection).candidate(handle).pattern.shape)
 
 
 def _served(connection: sqlite3.Connection, name: str) -> Rollout:

@@ -291,7 +291,8 @@ class Pipeline:
         Raises:
             ConfigError: A kind, without the name of a specialist.
             LeaseHeldError: Another tick is running.
-            ReplyError: There is no such specialist to retry.
+            ReplyError: There is no such specialist to retry, or its answers can never come from
+            the kind.
         """
         if kind is not None and retry is None:
             raise ConfigError("--kind is of one specialist; name it with --retry.")

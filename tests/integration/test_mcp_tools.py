@@ -225,6 +225,9 @@ async def test_a_kind_that_the_user_named_stands_in_the_question(
 
     propose(placed, make_candidate(), time.time())
     assert "kind" in await refusal("dispatch_training", candidate="gc-7f3a", kind="poet")
+    assert "writes JSON" in await refusal(
+        "dispatch_training", candidate="gc-7f3a", kind="extractor"
+    )
     answer = await call("dispatch_training", candidate="gc-7f3a", kind="generator")
     assert answer["status"] == "asked"
     (asked,) = [text for text in messages(placed) if "agent asks" in text]

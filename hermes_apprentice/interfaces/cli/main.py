@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from hermes_apprentice import __version__
-from hermes_apprentice.errors import ApprenticeError, ConfigError, MissingExtraError
+from hermes_apprentice.errors import ApprenticeError, ConfigError, KindError, MissingExtraError
 from hermes_apprentice.interfaces.cli import (
     forgetting,
     installing,
@@ -102,7 +102,7 @@ def run(arguments: Sequence[str]) -> int:
         if "--debug" in arguments:
             raise
         typer.echo(f"apprentice: {error}", err=True)
-        return 2 if isinstance(error, (ConfigError, MissingExtraError)) else 1
+        return 2 if isinstance(error, (ConfigError, KindError, MissingExtraError)) else 1
     except OSError as error:
         if "--debug" in arguments:
             raise

@@ -10,9 +10,10 @@ import pytest
 
 from hermes_apprentice.approvals import desk
 from hermes_apprentice.domain.pattern import Candidate
-from hermes_apprentice.domain.shape import Kind, Shape, ShapeKind
+from hermes_apprentice.domain.shape import FieldKind, FieldShape, Kind, Missing, Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Specialist, Step
 from hermes_apprentice.errors import ReplyError
+from hermes_apprentice.interfaces.cli.main import run as command
 from hermes_apprentice.pipeline import Pipeline, open_pipeline
 from hermes_apprentice.pipeline.retraining import handle_of
 from hermes_apprentice.pipeline.steps import next_kind
@@ -23,7 +24,15 @@ from hermes_apprentice.storage.specialists import save_specialist
 
 NOW = 1_790_000_000.0
 SLUG = "ticket-label-7f3a"
-JSON = Shape(kind=ShapeKind.JSON, agreement=0.9)
+NOTE = FieldShape(
+    path="note",
+    kind=FieldKind.FREE_TEXT,
+    missing=Missing.NEVER,
+    presence=1.0,
+    value_type="string",
+)
+JSON = Shape(kind=ShapeKind.JSON, agreement=0.9, fields=(NOTE,))
+TEXT = Shape(kind=ShapeKind.TEXT, agreement=1.0)
 
 
 @pytest.fixture
@@ -130,12 +139,33 @@ def test_a_kind_that_cannot_give_such_answers_is_refused_and_nothing_decided(
     assert "accepted" in pipeline.reply("train gc-7f3a")
 
 
+@pytest.mark.parametrize(("shape", "word"), [(JSON, "JSON"), (TEXT, "free text")])
+def test_a_classifier_of_answers_that_are_no_labels_is_refused_and_what_serves_stays(
+    shape: Shape,
+    word: str,
+    pipeline: Pipeline,
+    candidate: Candidate,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("APPRENTICE_HOME", str(pipeline.shop.settings.home))
+    store(pipeline, replace(candidate, pattern=replace(candidate.pattern, shape=shape)))
+    pipeline.reply("train gc-7f3a as generator")
+    change(pipeline, step=Step.REGISTERED, version=1)
+    before = specialist(pipeline)
+    with pytest.raises(ReplyError, match=f"few labels, and these answers are {word}"):
+        pipeline.tick(SLUG, Kind.CLASSIFIER)
+    assert command(["tick", "--retry", SLUG, "--kind", "classifier"]) == 2
+    assert word in capsys.readouterr().err
+    assert specialist(pipeline) == before
+
+
 def test_no_other_kind_is_tried_where_the_operator_chose(
     pipeline: Pipeline, candidate: Candidate
 ) -> None:
     store(pipeline, replace(candidate, pattern=replace(candidate.pattern, shape=JSON)))
-    pipeline.reply("train gc-7f3a as classifier")
+    pipeline.reply("train gc-7f3a as extractor")
     one = replace(specialist(pipeline), step=Step.TRAINED)
     outcome = next_kind(pipeline.shop, one, "Too often wrong.", "It was rejected.")
-    assert (outcome.step, outcome.kind) == (Step.REJECTED, Kind.CLASSIFIER)
-    assert "No generator was tried: the operator chose a classifier." in outcome.reason
+    assert (outcome.step, outcome.kind) == (Step.REJECTED, Kind.EXTRACTOR)
+    assert "No generator was tried: the operator chose an extractor." in outcome.reason
