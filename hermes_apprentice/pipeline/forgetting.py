@@ -35,6 +35,7 @@ from hermes_apprentice.storage.specialists import (
     list_specialists,
     save_specialist,
 )
+from hermes_apprentice.storage.spooled import forget_in_spool
 
 _REASON = "It was trained on sessions that were forgotten."
 
@@ -308,6 +309,7 @@ def _finish(shop: Workshop, *, retire: bool) -> None:
     with shop.database.transaction() as connection:
         sessions = forgotten.unfinished(connection)
         traces = forgotten.traces_left(connection)
+    forget_in_spool(shop.settings.spool_dir, sessions)
     settle_folders(shop.settings.runs_dir)
     held = traces_in(shop.settings.runs_dir, traces)
     learnt = _learnt(shop, traces, held)

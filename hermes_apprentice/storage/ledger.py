@@ -6,11 +6,13 @@ Knows nothing about prices; reading it back is the ledger's business.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import aiosqlite
 
 from hermes_apprentice.domain.accounting import Attempt, Comparison, LedgerEntry, Repeat
 from hermes_apprentice.storage.aio import AsyncDatabase
+from hermes_apprentice.storage.forgotten import NAMELESS
 
 _ENTRY = """
 INSERT INTO ledger (at, request_id, tenant, session, call_kind, route, slug, version, digest,
@@ -34,6 +36,8 @@ INSERT INTO spools (name, written) VALUES (?, ?)
 ON CONFLICT (name) DO UPDATE SET written = excluded.written
 """
 
+_FORGOTTEN = "SELECT session_id FROM forgotten_sessions"
+
 _FORGET = "DELETE FROM spools WHERE name = ?"
 
 _ROWS = 128
@@ -52,6 +56,8 @@ async def append(
 ) -> None:
     """Write a batch in one transaction: all of it, or nothing.
 
+    A call of a session that was forgotten meanwhile is written without the session's name.
+
     Args:
         database: Where the tables are.
         entries: Routed calls.
@@ -66,7 +72,11 @@ async def append(
     """
     async with database.transaction() as connection:
         if entries:
-            await _insert(connection, _ENTRY, [_entry_row(entry) for entry in entries])
+            gone = {row[0] for row in await connection.execute_fetchall(_FORGOTTEN)}
+            named = [
+                replace(one, session=NAMELESS) if one.session in gone else one for one in entries
+            ]
+            await _insert(connection, _ENTRY, [_entry_row(entry) for entry in named])
         if comparisons:
             await _insert(connection, _COMPARISON, [_comparison_row(one) for one in comparisons])
         if attempts:

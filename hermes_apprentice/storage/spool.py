@@ -27,12 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 from hermes_apprentice.domain.accounting import LedgerEntry
 from hermes_apprentice.storage.aio import AsyncDatabase
 from hermes_apprentice.storage.ledger import append, read_marks
-
-SEGMENT_BYTES = 1_000_000
-"""Size at which the next file is begun, so that written ones can go."""
-
-LARGEST = 16 * SEGMENT_BYTES
-"""A larger file is none of ours, and is not read."""
+from hermes_apprentice.storage.spooled import ENDING, LARGEST, SEGMENT_BYTES
 
 REST_SECONDS = 5.0
 """Pause before the spool is tried again, after it could not be written or was slow."""
@@ -43,7 +38,6 @@ SLOW_SECONDS = 1.0
 CHUNK = 500
 """Entries that are taken over in one transaction."""
 
-_ENDING = ".jsonl"
 _ENTRY = TypeAdapter(LedgerEntry)
 
 
@@ -188,7 +182,7 @@ class Spool:
         while True:
             # Another sidecar that stops right now takes an empty folder away.
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path = self._folder / f"{secrets.token_hex(8)}{_ENDING}"
+            path = self._folder / f"{secrets.token_hex(8)}{ENDING}"
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             try:
                 descriptor = os.open(path, flags, 0o600)
@@ -238,7 +232,7 @@ class Spool:
         """Give the files that no process holds, locked."""
         self.left_alone = ""
         try:
-            paths = sorted(path for path in self._folder.iterdir() if path.suffix == _ENDING)
+            paths = sorted(path for path in self._folder.iterdir() if path.suffix == ENDING)
         except FileNotFoundError:
             return
         except OSError as error:

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from hermes_apprentice.dataset.builder import build_dataset
+from hermes_apprentice.domain.accounting import LedgerEntry
 from hermes_apprentice.domain.dataset import Dataset, Split
 from hermes_apprentice.domain.exchange import Exchange
 from hermes_apprentice.domain.pattern import Candidate
-from hermes_apprentice.domain.routing import Rollout
+from hermes_apprentice.domain.routing import CallKind, Rollout, Route
 from hermes_apprentice.domain.specialist import Manifest, Specialist, Stage, Step
 from hermes_apprentice.errors import DatasetError, LeaseHeldError, RegistryError, ReplyError
 from hermes_apprentice.interfaces.cli.main import run as command
@@ -36,6 +37,7 @@ from hermes_apprentice.storage.lease import lease
 from hermes_apprentice.storage.patterns import PatternStore, StoredPattern
 from hermes_apprentice.storage.rollouts import find_rollout, save_rollout
 from hermes_apprentice.storage.specialists import find_specialist, save_specialist
+from hermes_apprentice.storage.spool import Spool
 
 NOW = 1_790_000_000.0
 SLUG = "ticket-label-7f3a"
@@ -218,6 +220,30 @@ def test_a_forgotten_session_stays_only_in_what_serves_until_it_is_replaced(
     (told,) = messages(pipeline)
     assert f"'{SLUG}' version 1" in told
     assert SECRETIVE not in told
+
+
+def test_a_forgotten_session_leaves_the_calls_that_a_killed_sidecar_left_behind(
+    pipeline: Pipeline,
+) -> None:
+    home = pipeline.shop.settings.home
+    spool = Spool(pipeline.shop.settings.spool_dir)
+    for name in (SECRETIVE, "session-70"):
+        assert spool.add(
+            LedgerEntry(
+                at=NOW,
+                request_id=f"r-{name}",
+                session=name,
+                call_kind=CallKind.FIRST,
+                route=Route.UPSTREAM,
+                model="m",
+                status=200,
+            )
+        )
+    spool.close()
+    assert len(files_with(home / "spool", f'"{SECRETIVE}"')) == 1
+    forgetting.forget(pipeline.shop, [SECRETIVE])
+    assert files_with(home / "spool", f'"{SECRETIVE}"') == []
+    assert len(files_with(home / "spool", '"session-70"')) == 1
 
 
 def test_nobody_can_write_a_forgotten_session_again(

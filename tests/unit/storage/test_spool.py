@@ -2,19 +2,24 @@ from __future__ import annotations
 
 import os
 import resource
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from hermes_apprentice.domain.accounting import LedgerEntry
 from hermes_apprentice.domain.routing import CallKind, Route
+from hermes_apprentice.errors import StorageError
 from hermes_apprentice.storage import spool as module
 from hermes_apprentice.storage.aio import AsyncDatabase
+from hermes_apprentice.storage.forgotten import forget_sessions
 from hermes_apprentice.storage.ledger import append
-from hermes_apprentice.storage.spool import REST_SECONDS, SEGMENT_BYTES, Place, Spool
+from hermes_apprentice.storage.spool import REST_SECONDS, Place, Spool
+from hermes_apprentice.storage.spooled import SEGMENT_BYTES, forget_in_spool
 
 ENTRY = LedgerEntry(
     at=1.5,
@@ -252,3 +257,58 @@ def test_an_entry_that_is_no_text_is_not_spooled(folder: Path) -> None:
     assert spool.add(replace(ENTRY, model="\ud800")) is None
     assert spool.problem == ""
     spool.close()
+
+
+async def test_a_session_that_was_forgotten_meanwhile_does_not_come_back(
+    folder: Path, database: AsyncDatabase
+) -> None:
+    other = replace(numbered(2), session="somebody else")
+    left_behind(folder, replace(numbered(1), session="secretive"), other)
+    with sqlite3.connect(database.path) as connection:
+        forget_sessions(connection, ["secretive"], 1.0)
+    connection.close()
+    assert await Spool(folder).take_over(database) == 2
+    rows = await database.read("SELECT request_id, session FROM ledger ORDER BY request_id")
+    assert [tuple(row) for row in rows] == [("r-1", "forgotten"), ("r-2", "somebody else")]
+
+
+@pytest.mark.parametrize("name", ["s", "secretive", "20261103_081500_a1b2c3", 'a"\\ü', "s" * 300])
+async def test_a_forgotten_name_leaves_every_file_and_no_call_is_lost(
+    name: str, folder: Path, database: AsyncDatabase
+) -> None:
+    secretive = replace(numbered(1), session=name)
+    keeper = replace(numbered(0), session="of nobody")
+    dead = left_behind(folder, keeper, secretive, replace(secretive, request_id="r-2"))
+    longer = left_behind(folder, replace(numbered(3), session=f"{name}-2"))
+    live = Spool(folder)
+    add(live, replace(secretive, request_id="r-4"))
+    sizes = [path.stat().st_size for path in sorted(folder.iterdir())]
+    assert forget_in_spool(folder, [name, "never seen", "\ud800"]) == 3
+    assert forget_in_spool(folder, [name]) == 0
+    assert [path.stat().st_size for path in sorted(folder.iterdir())] == sizes
+    for path in folder.iterdir():
+        assert orjson.dumps(name) not in path.read_bytes()
+    place = live.add(replace(numbered(5), session="of nobody"))
+    assert place is not None
+    assert place.end == place.segment.path.stat().st_size
+    live.close()
+    assert await Spool(folder).take_over(database) == 6
+    assert sorted(await names(database)) == [f"r-{number}" for number in range(6)]
+    rows = await database.read("SELECT session FROM ledger WHERE request_id IN ('r-0', 'r-3')")
+    assert {row[0] for row in rows} == {"of nobody", f"{name}-2"}
+    assert not dead.exists()
+    assert not longer.exists()
+
+
+def test_forgetting_where_there_is_no_spool_or_none_of_ours_does_nothing(folder: Path) -> None:
+    assert forget_in_spool(folder, ["s"]) == 0
+    path = left_behind(folder, ENTRY)
+    os.mkfifo(folder / "pipe.jsonl")
+    (folder / "other.txt").write_text('{"session":"s"}')
+    assert forget_in_spool(folder, []) == 0
+    assert forget_in_spool(folder, ["s"]) == 1
+    assert (folder / "other.txt").read_text() == '{"session":"s"}'
+    path.unlink()
+    (folder / "folder.jsonl").mkdir()
+    with pytest.raises(StorageError, match="cannot be changed"):
+        forget_in_spool(folder, ["s"])
