@@ -19,6 +19,9 @@ from hermes_apprentice.storage.aio import AsyncDatabase
 REST_SECONDS = 5.0
 """Pause between two attempts to open it."""
 
+CHECK_SECONDS = 5.0
+"""Between two looks at whether the file itself is still a database."""
+
 
 class Store:
     """Gives the database, or says why it cannot."""
@@ -31,6 +34,9 @@ class Store:
         self._file: tuple[int, int] | None = None
         self._opening = asyncio.Lock()
         self._next_try = float("-inf")
+        self._next_check = float("-inf")
+        self._overwritten: tuple[int, int] | None = None
+        """The file of which something else was found in its place."""
 
     async def database(self) -> AsyncDatabase:
         """Return the open database.
@@ -45,17 +51,36 @@ class Store:
                 if self._clock() < self._next_try:
                     raise StorageError(self.problem)
                 try:
-                    self._database = await AsyncDatabase.open(self._path)
+                    self._database = await self._open()
                 except StorageError as error:
                     self._next_try = self._clock() + REST_SECONDS
                     self.problem = str(error)
                     raise
                 self._file = self._present()
+                self._next_check = self._clock() + CHECK_SECONDS
                 self.problem = ""
             return self._database
 
+    async def _open(self) -> AsyncDatabase:
+        database = await AsyncDatabase.open(self._path)
+        if self._overwritten is not None and self._overwritten == self._present():
+            # Closing it may have written some of its pages, and the header, back from the log.
+            try:
+                await database.check_pages()
+            except BaseException:
+                await database.close()
+                raise
+        self._overwritten = None
+        return database
+
     async def _give_up_on_a_lost_one(self, database: AsyncDatabase) -> None:
         """Close what would write into a file that is gone, or never work again."""
+        if self._clock() >= self._next_check:
+            self._next_check = self._clock() + CHECK_SECONDS
+            try:
+                await database.check_header()
+            except StorageError:
+                self._overwritten = self._present()
         if database.problem:
             self.problem = database.problem
             self._next_try = self._clock() + REST_SECONDS
