@@ -85,6 +85,8 @@ class Tier:
         self._waits: dict[str, float] = {}
         self._base = settings.base_url.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
+        self._fresh: aiohttp.ClientSession | None = None
+        """Keeps no connection."""
         self._timeout = self._timeouts(settings.connect_timeout)
         self._impatient = self._timeouts(min(settings.connect_timeout, IMPATIENT_CONNECT))
 
@@ -140,8 +142,12 @@ class Tier:
 
     async def start(self) -> None:
         """Open the pool of connections."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
+        self._session = self._opened(aiohttp.TCPConnector(limit=0, keepalive_timeout=15))
+        self._fresh = self._opened(aiohttp.TCPConnector(limit=0, force_close=True))
+
+    def _opened(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
@@ -151,9 +157,10 @@ class Tier:
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        sessions, self._session, self._fresh = (self._session, self._fresh), None, None
+        for session in sessions:
+            if session is not None:
+                await session.close()
 
     async def send(
         self,
@@ -177,13 +184,15 @@ class Tier:
             UpstreamError: It cannot be reached, or hung up before it answered.
             UpstreamTimeoutError: It did not connect, or did not answer, in time.
         """
-        attempt = 0
+        attempt, stale = 0, False
         while True:
             attempt += 1
             patient = not self.breaker.open
             began = time.monotonic()
             try:
-                return await self._send_once(method, path, headers, body, patient)
+                # Kept connections grow stale together: another one of them would be no better.
+                session = self._fresh if stale else self._session
+                return await self._send_once(session, method, path, headers, body, patient)
             except aiohttp.ClientConnectorError as error:
                 if not patient or attempt >= attempts:
                     raise UpstreamError(f"{self._base} cannot be reached: {error}") from error
@@ -198,6 +207,7 @@ class Tier:
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 if attempt >= 2 or time.monotonic() - began > STALE_SECONDS:
                     raise UpstreamError(f"{self._base} hung up before it answered") from error
+                stale = True
             except (aiohttp.ClientError, ValueError) as error:
                 raise UpstreamError(
                     f"{self._base} does not answer in HTTP, or its address is wrong "
@@ -206,13 +216,19 @@ class Tier:
             await asyncio.sleep(RETRY_SECONDS * 2 ** (attempt - 1))
 
     async def _send_once(
-        self, method: str, path: str, headers: CIMultiDict[str], body: bytes, patient: bool
+        self,
+        session: aiohttp.ClientSession | None,
+        method: str,
+        path: str,
+        headers: CIMultiDict[str],
+        body: bytes,
+        patient: bool,
     ) -> aiohttp.ClientResponse:
-        if self._session is None:
+        if session is None:
             raise UpstreamError("the sidecar is stopping")
         # aiohttp wants large bodies as a stream, to give others a turn between pieces.
         data = (body if len(body) < _LARGE else io.BytesIO(body)) if body else None
-        return await self._session.request(
+        return await session.request(
             method,
             URL(self._base + path, encoded=True),
             data=data,

@@ -527,6 +527,44 @@ async def test_a_kept_connection_that_went_stale_costs_no_request(settings: Sett
     assert served == 3
 
 
+async def test_many_kept_connections_that_went_stale_together_cost_no_request(
+    settings: Settings,
+) -> None:
+    text = json.dumps(completion()).encode()
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(text), text)
+    together, connections = asyncio.Barrier(4), 0
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the first request of a connection, the first four at once; then hang up."""
+        nonlocal connections
+        connections += 1
+        early = connections <= 4
+        for number in range(2):
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                break
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            if number == 0:
+                if early:
+                    await together.wait()
+                writer.write(answer)
+                await writer.drain()
+        writer.close()
+
+    async def ask(url: str) -> int:
+        async with posted(url, body()) as (response, _):
+            return response.status
+
+    server = await asyncio.start_server(once, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, sidecar(pointing_at(settings, f"http://127.0.0.1:{port}/v1")) as running:
+        async with asyncio.timeout(DEADLINE):
+            assert await asyncio.gather(*[ask(running.url) for _ in range(4)]) == [200] * 4
+            assert await ask(running.url) == 200
+
+
 # --- bad requests ---------------------------------------------------------------------
 
 
