@@ -26,7 +26,7 @@ from hermes_apprentice.inference.confidence import (
     read_confidence,
 )
 from hermes_apprentice.inference.features import text_inputs
-from hermes_apprentice.inference.head import SoftmaxHead, bag_of, softmax
+from hermes_apprentice.inference.head import SoftmaxHead, bag_of
 from hermes_apprentice.inference.perceptron import Perceptron
 from hermes_apprentice.inference.words import split_words
 
@@ -177,8 +177,11 @@ def label_signals(scores: NDArray[np.float64], near: float) -> NDArray[np.float6
     Log-odds of the best label, its score (which is low for every label where a request
     is none of them), and the nearness of its exemplars.
     """
-    best = float(np.clip(softmax(scores).max(), 1e-6, 1 - 1e-6))
-    return np.array([np.log(best / (1 - best)), float(scores.max()), near])
+    top = float(scores.max())
+    # The largest of the softmax: its own exponential is one.
+    best = 1.0 / float(np.add.reduce(np.exp(scores - top)))
+    best = min(max(best, 1e-6), 1 - 1e-6)
+    return np.array([np.log(best / (1 - best)), top, near])
 
 
 def familiarity(signals: NDArray[np.float64], score_weight: float) -> float:

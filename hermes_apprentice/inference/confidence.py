@@ -36,7 +36,7 @@ class Calibration:
     def probability(self, signals: NDArray[np.float64]) -> float:
         """Return how often an answer with these signals is right, 0 to 1."""
         margin = float(signals @ self.weights) + self.bias
-        return float(1.0 / (1.0 + np.exp(-np.clip(margin, -30.0, 30.0))))
+        return float(1.0 / (1.0 + np.exp(-min(max(margin, -30.0), 30.0))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,7 +59,7 @@ class Typicality:
     def from_similarity(self, similarity: float) -> float:
         """Return the typicality that a nearness stands for."""
         share = (similarity - self.foreign) / max(1e-6, self.usual - self.foreign)
-        return float(np.clip(share, 0.0, 1.0))
+        return float(min(max(share, 0.0), 1.0))
 
 
 def nearness(cosines: NDArray[Any]) -> float:
@@ -67,7 +67,8 @@ def nearness(cosines: NDArray[Any]) -> float:
     if not len(cosines):
         return 0.0
     count = min(NEIGHBOURS, len(cosines))
-    return float(np.partition(cosines, len(cosines) - count)[-count:].mean())
+    nearest = np.partition(cosines, len(cosines) - count)[-count:]
+    return float(np.add.reduce(nearest) / cosines.dtype.type(count))
 
 
 def confidence_arrays(calibration: Calibration, typicality: Typicality) -> dict[str, NDArray[Any]]:

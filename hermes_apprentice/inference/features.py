@@ -90,9 +90,12 @@ def text_inputs(encoding: Encoding) -> FloatArray:
     Shape ``(dimension + state_dimension,)``. The states are of several layers, so that they tell
     words that the embedding has already given up for their meaning.
     """
-    states = encoding.states
-    mean = states.mean(axis=0) if len(states) else np.zeros(states.shape[1], np.float32)
-    result: FloatArray = np.concatenate([encoding.embedding, mean]).astype(np.float32)
+    embedding, states = encoding.embedding, encoding.states
+    result: FloatArray = np.empty(len(embedding) + states.shape[1], np.float32)
+    result[: len(embedding)] = embedding
+    mean = result[len(embedding) :]
+    np.add.reduce(states, axis=0, out=mean)
+    mean /= max(1, len(states))
     return result
 
 

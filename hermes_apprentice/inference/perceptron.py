@@ -34,8 +34,11 @@ class Perceptron:
 
     def scores(self, inputs: FloatArray) -> FloatArray:
         """Return the score of every class, shape ``(..., classes)`` for ``(..., inputs)``."""
-        units = np.maximum(inputs @ self.hidden + self.hidden_bias, 0.0)
-        result: FloatArray = units @ self.output + self.output_bias
+        units = inputs @ self.hidden
+        units += self.hidden_bias
+        np.maximum(units, 0.0, out=units)
+        result: FloatArray = units @ self.output
+        result += self.output_bias
         return result
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
