@@ -36,6 +36,14 @@ with just a topic left out the mean over topics is more often too low than too h
 one topic are not independent and tomorrow's topics are not drawn from today's, so this is an
 estimate without a confidence: a precaution and no proof.
 
+**A class's own floor.** However much the other traffic would allow, a class takes nothing that is
+less like it than nearly all of its own rows. Requests made from a template are near-copies of each
+other: with one left out its copies remain, and it scores far above the next request that is none.
+So for the floor a row's near-copies are left out with it. Near is half the usual distance within
+the class, so that a class without copies keeps its leave-one-out scores. Where the other traffic is
+too little for a proof, the plain leave-one-out scores count as well, the less of it the more. The
+bounds above are not touched by this: they only ever raise a threshold.
+
 **Assumptions of the bound.** Future other traffic is like the other traffic given here, and its
 requests are drawn independently: repeats are counted once. Leave-one-out scores stand in for
 scores of a separate calibration set; the model differs by one row in thousands. With too little
@@ -66,6 +74,7 @@ from hermes_apprentice.statistics.selection import (
     balanced,
     choose,
     distinct,
+    near_copies,
     neighbourhoods,
     one_against_rest,
 )
@@ -308,8 +317,9 @@ def fit_open_set(
     scores[support] = kernel.without_self(fitted, targets)
     scores[rest] = kernel.gram(short[rest], kept, choice.bandwidth) @ fitted.weights
     novel = kernel.without_block(fitted, targets, neighbourhoods(kept, kept_labels))
+    fresh = [_without_copies(fitted, targets, kept, kept_labels, k) for k in range(len(classes))]
     thresholds, bound = set_thresholds(
-        scores[rows], labels[rows], novel, rate=false_route_rate, confidence=confidence
+        scores[rows], labels[rows], novel, fresh, rate=false_route_rate, confidence=confidence
     )
     return OpenSetModel(
         classes=classes,
@@ -321,6 +331,15 @@ def fit_open_set(
         ridge=choice.ridge,
         bound=replace(bound, suspects=tuple(int(rows[row]) for row in bound.suspects)),
     )
+
+
+def _without_copies(
+    fitted: kernel.Ridge, targets: kernel.Matrix, vectors: Vectors, labels: Labels, index: int
+) -> NDArray[np.float64]:
+    """Return the scores of a class's rows, each with its near-copies left out."""
+    blocks = near_copies(vectors, labels, index)
+    found = [kernel.without_block(fitted, targets, block[None])[0, index] for block in blocks]
+    return np.array(found)
 
 
 def _check(vectors: Vectors, labels: Labels, classes: tuple[str, ...], rate: float) -> None:

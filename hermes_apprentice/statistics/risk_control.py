@@ -5,6 +5,7 @@ The method, its assumptions and its source are in ``open_set``, which is its onl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -147,7 +148,13 @@ def upper_of_class(false_routes: int, trials: int, confidence: float) -> float:
 
 
 def set_thresholds(
-    scores: Scores, labels: Labels, novel: Scores, *, rate: float, confidence: float
+    scores: Scores,
+    labels: Labels,
+    novel: Scores,
+    fresh: Sequence[Scores],
+    *,
+    rate: float,
+    confidence: float,
 ) -> Thresholds:
     """Set one threshold per class.
 
@@ -156,6 +163,7 @@ def set_thresholds(
         labels: Class of each row, or `BACKGROUND`.
         novel: Scores of rows of other traffic had their whole topic been unknown, shape
             ``(some rows, classes)``.
+        fresh: For each class, scores of own rows for it, held out together with their near-copies.
         rate: The rate of false routes to stay below.
         confidence: Confidence of the bound.
     """
@@ -163,8 +171,10 @@ def set_thresholds(
     top, score = scores.argmax(axis=1), scores.max(axis=1)
     others = np.flatnonzero(labels == BACKGROUND)
     blind = max(0.0, 1 - len(others) / _rows_needed(rate, confidence))
-    tail = max(_OWN_TAIL, _BLIND_TAIL * blind**2)
-    thresholds = np.array([_own_threshold(scores, labels, k, rate, tail) for k in range(classes)])
+    floors = [_floor(scores[labels == k, k], fresh[k], blind) for k in range(classes)]
+    thresholds = np.array(
+        [_own_threshold(scores, labels, k, rate, floors[k]) for k in range(classes)]
+    )
     allowed = _allowed(len(others), rate, confidence)
     level = _level(scores[others], thresholds, max(allowed, 0))
     level = max(level, _level(novel, thresholds, int(rate * len(novel))))
@@ -193,17 +203,30 @@ def set_thresholds(
     return Thresholds(thresholds, bound)
 
 
-def _own_threshold(scores: Scores, labels: Labels, index: int, rate: float, tail: float) -> float:
+def _floor(own: Scores, fresh: Scores, blind: float) -> float:
+    """Return the score that nearly all of what is new of a class reaches.
+
+    Near-copies vouch for each other, so that their own scores are far above those of the next
+    request; that much is asked for only as far as the other traffic is too little for a proof.
+
+    Args:
+        own: Held-out scores of the class's rows.
+        fresh: The same, held out together with their near-copies.
+        blind: Share of the other traffic that is lacking for a proof, 0 to 1.
+    """
+    tail = max(_OWN_TAIL, _BLIND_TAIL * blind**2)
+    new, known = (float(np.quantile(found, tail, method="lower")) for found in (fresh, own))
+    return max(MARGIN, new + blind * (known - new))
+
+
+def _own_threshold(scores: Scores, labels: Labels, index: int, rate: float, floor: float) -> float:
     """Return the least threshold of a class, whatever the other traffic would allow.
 
-    It keeps out what is less like the class than nearly all of its own rows, and what belongs to
-    another class.
+    It keeps out what is less like the class than its floor, and what belongs to another class.
     """
-    own = scores[labels == index, index]
     elsewhere = (labels != index) & (labels != BACKGROUND)
     strays = np.sort(scores[elsewhere & (scores.argmax(axis=1) == index), index])[::-1]
     allowed = int(rate * elsewhere.sum())
-    floor = max(MARGIN, float(np.quantile(own, tail, method="lower")))
     return max(floor, float(strays[allowed]) + MARGIN) if len(strays) > allowed else floor
 
 

@@ -22,6 +22,13 @@ _SAME = 0.9999
 _NEIGHBOURHOOD = 0.025
 """Share of the other traffic that is taken for one topic: rather too much than too little."""
 _LEAST_NEIGHBOURS = 5
+_NEAR_COPY = 0.5
+"""Rows of a class less far away than this share of the usual distance are near-copies."""
+_COPIES = 0.25
+"""Share of a class's rows that can be near-copies of one row."""
+_MOST_COPIES = 250
+_ROWS_ASKED = 200
+"""Rows of a class that are scored without their near-copies; a quantile needs no more."""
 
 Vectors = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -98,6 +105,28 @@ def neighbourhoods(vectors: Vectors, labels: Labels) -> NDArray[np.intp]:
     similarity = vectors[others] @ vectors[others].T
     np.fill_diagonal(similarity, np.inf)
     return others[np.argsort(-similarity, axis=1, kind="stable")[:, : near + 1]]
+
+
+def near_copies(vectors: Vectors, labels: Labels, index: int) -> list[NDArray[np.intp]]:
+    """Return one block per row of a class: the row itself and its near-copies in the class.
+
+    Near-copies are half as far away as the middle one of the class's other rows, or less: what is
+    near is told by the class, since some are all of one template and differ in a number, others
+    have little in common. Leaving the block out asks: what if nothing had been said twice? Of
+    large classes some rows only, evenly spread.
+    """
+    own = np.flatnonzero(labels == index)
+    most = min(_MOST_COPIES, math.ceil(_COPIES * (len(own) - 1)))
+    asked = np.unique(np.linspace(0, len(own) - 1, min(len(own), _ROWS_ASKED)).astype(np.intp))
+    distance = 1.0 - vectors[own[asked]] @ vectors[own].T
+    distance[np.arange(len(asked)), asked] = -np.inf
+    order = np.argsort(distance, axis=1, kind="stable")
+    sorted_away = np.take_along_axis(distance, order, axis=1)[:, 1:]
+    if not most:
+        return [own[[place]] for place in asked]
+    usual = np.median(sorted_away, axis=1, keepdims=True)
+    counts = np.minimum((sorted_away < _NEAR_COPY * usual).sum(axis=1), most)
+    return [own[row[: count + 1]] for row, count in zip(order, counts, strict=True)]
 
 
 def choose(

@@ -256,3 +256,40 @@ def test_an_npz_of_something_else_is_refused() -> None:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(ArtefactError):
         OpenSetModel.from_bytes(buffer.getvalue())
+
+
+class Templates:
+    """Requests made from templates: each content comes in several nearly equal wordings."""
+
+    def __init__(self, patterns: int, seed: int) -> None:
+        self.generator = np.random.default_rng(seed)
+        self.leads = self.scatter(patterns)
+
+    def scatter(self, count: int) -> np.ndarray:
+        return unit(self.generator.standard_normal((count, 4 * DIMENSION)))
+
+    def own(self, contents: int, wordings: int) -> tuple[np.ndarray, np.ndarray]:
+        said = [
+            unit(lead + 0.7 * content + 0.15 * wording)
+            for lead in self.leads
+            for content in self.scatter(contents)
+            for wording in self.scatter(wordings)
+        ]
+        return np.array(said), np.repeat(np.arange(len(self.leads)), contents * wordings)
+
+
+def test_a_new_request_of_a_template_is_taken_and_other_traffic_is_not() -> None:
+    taken = []
+    for seed in (20, 21, 22):
+        templates = Templates(patterns=3, seed=seed)
+        own, labels = templates.own(contents=20, wordings=3)
+        vectors = np.vstack([own, templates.scatter(610)])
+        labels = np.concatenate([labels, np.full(610, BACKGROUND)])
+        model = fit_open_set(vectors, labels, ("0", "1", "2"), 0.005, seed=1)
+        assert model.bound.achieved
+        fresh, right = templates.own(contents=100, wordings=1)
+        found = [decision.label for decision in model.decide(fresh)]
+        taken.append(np.mean([name == str(k) for name, k in zip(found, right, strict=True)]))
+        strangers = model.decide(templates.scatter(2_000))
+        assert np.mean([decision.label is not None for decision in strangers]) <= 0.005
+    assert np.mean(taken) >= 0.9

@@ -47,23 +47,29 @@ class Traffic:
         return np.asarray(self.shares * special.ndtr(-thresholds / 0.1))
 
 
-def drawn(traffic: Traffic, others: int, novel: np.ndarray | None = None) -> Thresholds:
+def drawn(
+    traffic: Traffic, others: int, novel: np.ndarray | None = None, *, lower: float = 0.0
+) -> Thresholds:
+    """Set thresholds; without their near-copies, own rows score ``lower`` less."""
     own = traffic.members(40)
     scores = np.vstack([own, traffic.others(others)])
     labels = np.full(len(scores), BACKGROUND)
     labels[: len(own)] = np.repeat(np.arange(len(traffic.shares)), 40)
     given = np.empty((0, len(traffic.shares))) if novel is None else novel
-    return set_thresholds(scores, labels, given, rate=RATE, confidence=CONFIDENCE)
+    fresh = [scores[labels == k, k] - lower for k in range(len(traffic.shares))]
+    return set_thresholds(scores, labels, given, fresh, rate=RATE, confidence=CONFIDENCE)
 
 
-@pytest.mark.parametrize("others", [120, 400, 1_500])
+@pytest.mark.parametrize(
+    ("others", "lower"), [(120, 0.0), (400, 0.0), (1_500, 0.0), (120, 9.0), (1_500, 9.0)]
+)
 def test_the_promise_over_all_classes_and_that_of_each_are_broken_as_seldom_as_stated(
-    others: int,
+    others: int, lower: float
 ) -> None:
     drawings, joint, each = 400, 0, np.zeros(3)
     for seed in range(drawings):
         traffic = Traffic((0.7, 0.25, 0.05), seed)
-        found = drawn(traffic, others)
+        found = drawn(traffic, others, lower=lower)
         truth = traffic.truth(found.values)
         assert found.bound.achieved
         joint += truth.sum() > RATE
@@ -123,6 +129,22 @@ def test_where_little_is_known_the_bound_over_all_holds_for_each_or_nothing_does
     found = too_little.of(0, 0.3)
     assert found.upper > RATE and not found.achieved
     assert "more than the 2% asked for" in found.in_words()
+
+
+def test_near_copies_lower_the_own_floor_as_far_as_other_traffic_proves_the_rate() -> None:
+    def threshold(others: int, lower: float) -> float:
+        # Nothing comes near, so that the class's own floor is what counts.
+        scores = np.concatenate([np.linspace(0.8, 1.0, 40), np.full(others, -9.0)])[:, None]
+        labels = np.repeat([0, BACKGROUND], [40, others])
+        fresh = [scores[:40, 0] - lower]
+        none = np.empty((0, 1))
+        found = set_thresholds(scores, labels, none, fresh, rate=RATE, confidence=CONFIDENCE)
+        return float(found.values[0])
+
+    assert threshold(1_500, 0.0) - threshold(1_500, 0.3) == pytest.approx(0.3)
+    gains = [threshold(others, 0.0) - threshold(others, 0.3) for others in (0, 20, 60, 120)]
+    assert gains[0] == pytest.approx(0.0)
+    assert gains == sorted(gains) and gains[3] == pytest.approx(0.3)
 
 
 def test_topics_that_are_new_only_ever_raise_a_threshold() -> None:
