@@ -96,6 +96,11 @@ class FieldShape:
     suffix: str = ""
     """The same at its end."""
 
+    @property
+    def in_inner_list(self) -> bool:
+        """Whether it lies in a list inside a list: ``orders[].items[]``."""
+        return self.path.count("[]") > 1
+
     def bare(self, value: JsonScalar) -> JsonScalar:
         """Return a value without what all have in common; ``None`` if it lacks that."""
         return Affix(self.prefix, self.suffix).bare(value)
@@ -166,11 +171,14 @@ class Kind(StrEnum):
 
 
 def kind_for(shape: Shape) -> Kind:
-    """Return the smallest kind of specialist that can give answers of this shape."""
+    """Return the smallest kind of specialist that can give answers of this shape.
+
+    An extractor does not know which list inside a list a word belongs to.
+    """
     if shape.kind is ShapeKind.LABEL:
         return Kind.CLASSIFIER
-    if shape.kind is ShapeKind.JSON and all(
-        leaf.kind is not FieldKind.FREE_TEXT for leaf in shape.fields
+    if shape.kind is ShapeKind.JSON and not any(
+        leaf.kind is FieldKind.FREE_TEXT or leaf.in_inner_list for leaf in shape.fields
     ):
         return Kind.EXTRACTOR
     return Kind.GENERATOR

@@ -121,6 +121,12 @@ def plan_answers(shape: Shape, examples: Sequence[Example]) -> Lesson:
     supervision = _supervise(plan, answers, words, mentions)
     rebuilt = _rebuilt(plan, answers, supervision, mentions)
     if rebuilt < MIN_REBUILT:
+        inner = next((leaf.path for leaf in shape.fields if leaf.in_inner_list), "")
+        if inner:
+            raise TrainingError(
+                f"the field {inner!r} is in a list inside a list, and an extractor cannot tell "
+                "which one a value belongs to; train it as a generator (--kind generator)"
+            )
         raise TrainingError(
             f"only {rebuilt:.0%} of the answers can be put together from spans of their requests "
             f"and known values; an extractor needs {MIN_REBUILT:.0%}"

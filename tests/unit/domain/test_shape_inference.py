@@ -415,3 +415,15 @@ def test_an_empty_answer_leaves_its_keys_out() -> None:
     rows = [{}, {"a": "x"}] * 8
     shape = infer_shape(["x"] * len(rows), [json.dumps(row) for row in rows])
     assert [leaf.missing for leaf in shape.fields] == [Missing.ABSENT]
+
+
+def test_lists_inside_lists_are_for_a_generator() -> None:
+    requests, answers = [], []
+    for place in range(30):
+        town, goods = f"Town{place}", [f"good{place}", f"ware{place}"]
+        requests.append(f"send {' and '.join(goods)} to {town}")
+        answers.append(compact({"orders": [{"town": town, "items": goods}]}))
+    shape = infer_shape(requests, answers)
+    assert [leaf.path for leaf in shape.fields] == ["orders[].town", "orders[].items[]"]
+    assert [leaf.in_inner_list for leaf in shape.fields] == [False, True]
+    assert kind_for(shape) is Kind.GENERATOR

@@ -127,3 +127,37 @@ def test_lists_in_another_order_than_the_request_are_refused(make_examples: Make
 def test_other_shapes_are_refused(make_examples: Make) -> None:
     with pytest.raises(TrainingError, match="JSON"):
         plan_answers(Shape(kind=ShapeKind.TEXT, agreement=1.0), make_examples([("a", "b")]))
+
+
+def test_a_list_inside_a_list_is_refused_with_what_can_learn_it(make_examples: Make) -> None:
+    rows = [
+        (
+            f"send {first} and {second} to Aldmere, and {third} to Esterby",
+            {
+                "orders": [
+                    {"town": "Aldmere", "items": [first, second]},
+                    {"town": "Esterby", "items": [third]},
+                ]
+            },
+        )
+        for first, second, third in (("glue", "nails", "wire"), ("paint", "rope", "planks")) * 5
+    ]
+    with pytest.raises(TrainingError, match=r"'orders\[\]\.items\[\]'.*generator"):
+        planned(make_examples, rows, field("orders[].town"), field("orders[].items[]"))
+
+
+def test_inner_lists_of_one_element_can_still_be_learned(make_examples: Make) -> None:
+    rows = [
+        (
+            f"{first} to Aldmere and {second} to Esterby",
+            {
+                "orders": [
+                    {"items": [first], "town": "Aldmere"},
+                    {"items": [second], "town": "Esterby"},
+                ]
+            },
+        )
+        for first, second in (("glue", "nails"), ("paint", "rope"), ("wire", "planks")) * 4
+    ]
+    lesson = planned(make_examples, rows, field("orders[].items[]"), field("orders[].town"))
+    assert lesson.rebuilt == 1.0
