@@ -34,7 +34,7 @@ class Perceptron:
 
     def scores(self, inputs: FloatArray) -> FloatArray:
         """Return the score of every class, shape ``(..., classes)`` for ``(..., inputs)``."""
-        units = inputs @ self.hidden
+        units: FloatArray = inputs @ self.hidden
         units += self.hidden_bias
         np.maximum(units, 0.0, out=units)
         result: FloatArray = units @ self.output
