@@ -111,7 +111,16 @@ def run_demo(
         raise KeyboardInterrupt from None  # the command line knows what that means
     finally:
         if keep is None:
-            shutil.rmtree(root, ignore_errors=True)
+            _remove(root)
+
+
+def _remove(root: Path) -> None:
+    """Remove the demo's folder, also where a process that is about to end still writes into it."""
+    for _ in range(50):
+        shutil.rmtree(root, ignore_errors=True)
+        if not root.exists():
+            return
+        time.sleep(0.1)
 
 
 async def _until_stopped(story: _Story) -> None:

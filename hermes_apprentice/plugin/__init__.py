@@ -23,7 +23,7 @@ _SUMMARY = "specialists for requests that keep coming back"
 
 _COMMANDS = (
     "observe detect report candidates reply tick outbox serve explain doctor demo roi budget setup "
-    "uninstall specialists tenants models keys jobs vllm"
+    "uninstall specialists tenants models keys jobs forget vllm"
 )
 """What ``hermes apprentice`` takes; not read from the command itself, which loads too much here."""
 

@@ -17,7 +17,11 @@ from aiohttp import web
 from hermes_apprentice.settings import child_environment
 
 PATIENCE = 60.0
-ENTRY = "from hermes_apprentice.interfaces.cli.entry import main; main()"
+# A run in the background would hand its ignored interrupts down.
+ENTRY = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from hermes_apprentice.interfaces.cli.entry import main; main()"
+)
 STUCK = """
 import asyncio, sys, threading, time
 from hermes_apprentice.domain.routing import Rollout
