@@ -31,8 +31,9 @@ demo: $(VENV)/.stamp
 	$(BIN)/apprentice demo $(DEMO_FLAGS)
 
 # What CI runs: style, types, import contracts, stale docs, then every test; the tests of a file stay together.
+# One thread for each process: there are already more processes than cores.
 test: env check
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 # The MCP server on SDK 2.x, which cannot live in one environment with Hermes; and, where npx can
 # fetch it, under the protocol's own conformance runner.
