@@ -33,5 +33,6 @@ def test_mixed_traffic_leaves_memory_files_and_tasks_as_they_were() -> None:
     # A leak of 20 kB per request would be 6 MB from the first half to the second.
     assert found["growth_mb"] < 5
     idle, left = found["idle"], found["left"]
-    assert left["files"] <= idle["files"] + 1
+    # The spool's file, and the one that SQLite keeps for the next look at the database's header.
+    assert left["files"] <= idle["files"] + 2
     assert (left["tasks"], left["in_flight"]) == (idle["tasks"], 0)
