@@ -1,6 +1,7 @@
 """The schema of Apprentice's database, as an append-only list of migrations.
 
-A migration that has shipped is never edited; a change is a new entry at the end.
+A migration that has shipped is never edited; a change is a new entry at the end. All stand in
+one module, however long, because their order is what counts.
 Times are Unix seconds, money is integer micro-dollars, structured values are JSON.
 """
 
