@@ -5,6 +5,7 @@ The only place where stages meet. ``loop`` reads, detects, asks and ticks;
 refits the matcher from what the registry and the traffic say.
 """
 
-from hermes_apprentice.pipeline.loop import Pipeline, TickReport, open_pipeline
+from hermes_apprentice.pipeline.loop import Pipeline, open_pipeline
+from hermes_apprentice.pipeline.reports import TickReport
 
 __all__ = ["Pipeline", "TickReport", "open_pipeline"]

@@ -11,9 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from hermes_apprentice.approvals import desk, messages
 from hermes_apprentice.approvals.grammar import parse_reply
@@ -42,6 +41,7 @@ from hermes_apprentice.pipeline.failing import report_path, write_failure
 from hermes_apprentice.pipeline.housekeeping import add_up
 from hermes_apprentice.pipeline.matching import bound_of, refit_matcher
 from hermes_apprentice.pipeline.merging import may_be_trained, propose, propose_alike, settle
+from hermes_apprentice.pipeline.reports import Move, TickReport
 from hermes_apprentice.pipeline.retraining import (
     begin,
     propose_retirement,
@@ -82,39 +82,6 @@ from hermes_apprentice.storage.tenants import settle_owner
 
 MOST_ROUNDS = 200
 """Calls of the observer in a row; what is left is compared the next time."""
-
-
-class Move(NamedTuple):
-    """One step that a specialist took."""
-
-    slug: str
-    """The specialist."""
-
-    step: Step
-    """Where it stands now."""
-
-    reason: str
-    """Why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TickReport:
-    """What one tick did."""
-
-    moves: tuple[Move, ...]
-    """Steps taken."""
-
-    failures: tuple[Move, ...]
-    """Steps that failed."""
-
-    renewed: int
-    """Proposals asked again because they had expired."""
-
-    matcher_refitted: bool
-    """Whether the matcher was fitted anew."""
-
-    pending: int
-    """Specialists that the next tick will move on."""
 
 
 class Pipeline:

@@ -9,6 +9,7 @@ about specialists.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,34 @@ class Call:
 
     refusal: str | None = None
     """A fixed word: why no specialist may answer a first call, such as ``attachment``."""
+
+
+def understood(
+    headers: Mapping[bytes, bytes], body: bytes | None
+) -> tuple[Call, Mapping[str, Any]] | tuple[None, Mapping[str, Any]]:
+    """Parse a body and read it as a call.
+
+    Args:
+        headers: Of the request, names in lower case.
+        body: Decompressed; ``None`` where only the upstream may understand its compression.
+
+    Returns:
+        The call and the parsed body; a call of ``None`` means that it is not a JSON object.
+    """
+    if body is None:
+        return Call(kind=CallKind.OTHER, model="", session=""), {}
+    try:
+        parsed = Body.parse(body)
+    except ValueError:
+        # Python writes NaN and lone surrogates, which some endpoints accept: theirs to judge.
+        try:
+            lenient = json.loads(body)
+        except (ValueError, RecursionError):
+            return None, {}
+        if not isinstance(lenient, dict):
+            return None, {}
+        return Call(kind=CallKind.OTHER, model=model_name(lenient), session=""), lenient
+    return read_call(headers, parsed), parsed
 
 
 def read_call(headers: Mapping[bytes, bytes], body: Mapping[str, Any]) -> Call:

@@ -8,7 +8,6 @@ same request. Whatever fails on our side ends at the upstream.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -20,9 +19,8 @@ from hermes_apprentice.domain.routing import CallKind, Rollout, Route
 from hermes_apprentice.domain.specialist import Abstain, Answer
 from hermes_apprentice.errors import place_of
 from hermes_apprentice.router.answers import checked
-from hermes_apprentice.router.body import Body
 from hermes_apprentice.router.bookkeeping import Books, Work
-from hermes_apprentice.router.calls import Call, model_name, read_call
+from hermes_apprentice.router.calls import Call, understood
 from hermes_apprentice.router.completions import Completion, as_json, error_body
 from hermes_apprentice.router.delivery import notes_of, send_stream
 from hermes_apprentice.router.door import GUEST
@@ -113,7 +111,7 @@ class Chat:
         began, at = time.perf_counter(), time.time()
         guest: Guest | None = scope.get(GUEST)
         plain = decompressed(body, headers.get(b"content-encoding", b""), self._max_body)
-        call, parsed = _understand(headers, plain)
+        call, parsed = understood(headers, plain)
         if call is None:
             text = (
                 "The body of a chat completion must be a JSON object in UTF-8; "
@@ -370,26 +368,6 @@ class Chat:
     def _fault(self, part: str, error: Exception) -> None:
         self._metrics.faults[part] += 1
         _log.error("the %s failed, the answer does not suffer: %s", part, place_of(error))
-
-
-def _understand(
-    headers: dict[bytes, bytes], body: bytes | None
-) -> tuple[Call, Mapping[str, Any]] | tuple[None, Mapping[str, Any]]:
-    """Parse a body; a call of ``None`` means that it is not a JSON object."""
-    if body is None:  # compressed in a way that only the upstream may understand
-        return Call(kind=CallKind.OTHER, model="", session=""), {}
-    try:
-        parsed = Body.parse(body)
-    except ValueError:
-        # Python writes NaN and lone surrogates, which some endpoints accept: theirs to judge.
-        try:
-            lenient = json.loads(body)
-        except (ValueError, RecursionError):
-            return None, {}
-        if not isinstance(lenient, dict):
-            return None, {}
-        return Call(kind=CallKind.OTHER, model=model_name(lenient), session=""), lenient
-    return read_call(headers, parsed), parsed
 
 
 def _checked(loaded: Loaded, given: object, call: Call) -> Answer | Abstain:

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -23,10 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from threadpoolctl import threadpool_limits
 
-from hermes_apprentice.errors import ApprenticeError, ConfigError, StorageError, place_of
+from hermes_apprentice.errors import ConfigError, place_of
 from hermes_apprentice.ledger.prices import load_prices
 from hermes_apprentice.router.allocator import give_back, share_arenas
 from hermes_apprentice.router.app import App, Parts, create_app
@@ -40,9 +38,9 @@ from hermes_apprentice.router.ending import (
     end_within,
     leave_hung_threads,
 )
+from hermes_apprentice.router.listening import bound, listening
 from hermes_apprentice.router.loading import RegistrySource
 from hermes_apprentice.router.metrics import Metrics
-from hermes_apprentice.router.protocol import Protocol
 from hermes_apprentice.router.recorder import Recorder
 from hermes_apprentice.router.repeats import Repeats
 from hermes_apprentice.router.shadow import Shadow
@@ -52,19 +50,15 @@ from hermes_apprentice.router.tenants import Tenants
 from hermes_apprentice.router.upstream import Upstream
 from hermes_apprentice.settings import Settings
 from hermes_apprentice.storage.audits import AuditedAnswer, save_audited
-from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.files import write_atomically
 from hermes_apprentice.storage.spool import Spool
-from hermes_apprentice.storage.tenants import TenantStore, marker_of
+from hermes_apprentice.storage.tenants import marker_of
 
 FIRST_LOOK_SECONDS = 1.0
 """How long the start waits for the tables of tenants before it answers; see `Tenants.admit`."""
 
 FIRST_LOAD_SECONDS = 10.0
 """How long the start waits for specialists; requests are answered by the upstream meanwhile."""
-
-GRACE_SECONDS = 60
-"""How long running answers may take when the sidecar stops; a second signal ends it at once."""
 
 LAST_COMPARISONS = 1.0
 """Seconds for comparisons that wait when the sidecar stops."""
@@ -161,7 +155,7 @@ async def running_sidecar(
     Raises:
         ConfigError: The address cannot be used.
     """
-    listener = _bind(settings)
+    listener = bound(settings)
     try:
         problems: dict[str, str] = {}
         costing = Costing(price_of or _prices(settings, problems))
@@ -227,29 +221,9 @@ async def running_sidecar(
             await stack.enter_async_context(_kept_running(name, work, metrics))
         await _in_time(tenants.renew(), FIRST_LOOK_SECONDS)
         stack.push_async_callback(_settle, shadow)
-        url = await stack.enter_async_context(_listening(app, listener, hurry))
+        url = await stack.enter_async_context(listening(app, listener, hurry))
         await _in_time(specialists.refresh(), FIRST_LOAD_SECONDS)
         yield Sidecar(url=url, app=app)
-
-
-def _bind(settings: Settings) -> socket.socket:
-    host, port = settings.server.host, settings.server.port
-    if not is_local(host) and not _has_tenants(settings.database_path):
-        raise ConfigError(
-            f"server.host is {host or 'empty'}: anything but this machine's own addresses needs "
-            "tenants, so that nobody else can spend your money. Use 127.0.0.1, or make a tenant: "
-            "apprentice tenants create NAME"
-        )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=2_048)
-    except OSError as error:
-        raise ConfigError(
-            f"The sidecar cannot listen on {host}:{port}: {error.strerror}. "
-            "Stop what uses the port, or set another one as server.port."
-        ) from error
-    listener.setblocking(False)
-    return listener
 
 
 def _upstream(settings: Settings, problems: dict[str, str]) -> Upstream:
@@ -262,15 +236,6 @@ def _upstream(settings: Settings, problems: dict[str, str]) -> Upstream:
             kind = "holds no key" if tier.settings.api_key_file else "is not set"
             problems[name] = f"{tier.key_source} {kind}, so no key is sent to {tier.name}"
     return upstream
-
-
-def _has_tenants(path: Path) -> bool:
-    """Whether somebody has a key; a database that cannot be read knows nobody."""
-    try:
-        with Database(path) as database:
-            return bool(TenantStore(database).directory().tenants)
-    except StorageError:
-        return False
 
 
 def _prices(settings: Settings, problems: dict[str, str]) -> PriceOf:
@@ -313,63 +278,6 @@ async def _kept_running(
     finally:
         task.cancel()
         await asyncio.wait({task})
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone: whoever runs the sidecar decides about them."""
-        yield
-
-
-@contextlib.asynccontextmanager
-async def _listening(
-    app: Any, listener: socket.socket, hurry: asyncio.Event | None
-) -> AsyncIterator[str]:
-    """Answer requests on a socket and give its URL; requests that run are finished."""
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http=Protocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            loop="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            backlog=2_048,
-            # Longer than any client keeps a connection, so that the client closes it first.
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-    )
-    host, port = listener.getsockname()[:2]
-    task = asyncio.create_task(server.serve(sockets=[listener]), name="apprentice-server")
-    try:
-        while not server.started:
-            if task.done():
-                task.result()
-                raise ApprenticeError("The sidecar stopped while it was starting.")
-            await asyncio.sleep(0.005)
-        # Nobody can call the address that means all of them.
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    finally:
-        server.should_exit = True
-        hurried = asyncio.create_task(_hurried(server, hurry))
-        await asyncio.wait({task})
-        hurried.cancel()
-        listener.close()
-
-
-async def _hurried(server: uvicorn.Server, hurry: asyncio.Event | None) -> None:
-    if hurry is not None:
-        await hurry.wait()
-        for answer in list(server.server_state.tasks):
-            answer.cancel()
 
 
 @contextlib.contextmanager

@@ -10,23 +10,23 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import Qwen2ForCausalLM
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tiny_qwen import tiny_config, with_template
+
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _CONTROL, _UNUSED = 3, 4
-_CHAT_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 def main(llama_cpp: Path, folder: Path) -> None:
     sys.path.insert(0, str(llama_cpp / "gguf-py"))
-    import torch
     from gguf import GGUFReader
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
     fields = GGUFReader(llama_cpp / "models" / "ggml-vocab-qwen2.gguf").fields
     words, types, merges = (
@@ -49,27 +49,10 @@ def main(llama_cpp: Path, folder: Path) -> None:
     tokenizer.add_special_tokens(
         [word for word, kind in zip(words, types, strict=True) if kind == _CONTROL]
     )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
-    fast.chat_template = _CHAT_TEMPLATE
+    fast = with_template(tokenizer)
     fast.save_pretrained(folder)
     torch.manual_seed(3)
-    config = Qwen2Config(
-        vocab_size=len(words),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.2,
-        tie_word_embeddings=True,
-        eos_token_id=fast.eos_token_id,
-        bos_token_id=None,
-        pad_token_id=fast.pad_token_id,
-    )
-    model = Qwen2ForCausalLM(config)
+    model = Qwen2ForCausalLM(tiny_config(fast, vocab_size=len(words), initializer_range=0.2))
     with torch.no_grad():  # or no token could ever stand out among as many
         model.model.embed_tokens.weight.mul_(2.5)
     model.save_pretrained(folder)

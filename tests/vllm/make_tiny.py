@@ -15,17 +15,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from tokenizers.trainers import BpeTrainer
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tiny_qwen import CHAT_TEMPLATE, tiny_config, trained_tokenizer
+
 TICKETS = tuple(
     f"Label this ticket: the {subject} {trouble}"
     for subject in ("lamp", "invoice", "screen", "refund")
@@ -42,21 +36,7 @@ ANSWERS = {"kind": "fault", "colour": json.dumps({"colour": "red"})}
 def make_tokenizer() -> PreTrainedTokenizerFast:
     corpus = [*REQUESTS, *ANSWERS.values(), "unknown"]
     corpus += ["system user assistant kind: colour: \n"] * 3
-    tokenizer = Tokenizer(BPE())
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = ByteLevelDecoder()
-    trainer = BpeTrainer(
-        vocab_size=512,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=ByteLevel.alphabet(),
-    )
-    tokenizer.train_from_iterator(corpus, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        chat_template=TEMPLATE,
-    )
+    return trained_tokenizer(corpus, 512)
 
 
 def train(model: Any, tokenizer: Any, pairs: Any, steps: int, rate: float) -> None:
@@ -108,18 +88,14 @@ def main(folder: Path) -> None:
     torch.manual_seed(7)
     torch.set_num_threads(1)
     tokenizer = make_tokenizer()
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
+    config = tiny_config(
+        tokenizer,
         hidden_size=128,
         intermediate_size=256,
-        num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
         max_position_embeddings=2048,
         tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
     )
     model = Qwen2ForCausalLM(config)
     told = [(f"{name}: {one}", answer) for name, answer in ANSWERS.items() for one in REQUESTS]
@@ -128,7 +104,7 @@ def main(folder: Path) -> None:
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
     facts: dict[str, Any] = {
-        "template": TEMPLATE,
+        "template": CHAT_TEMPLATE,
         "base_digest": hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest(),
         "requests": REQUESTS,
         "tickets": TICKETS,

@@ -20,7 +20,7 @@ from hermes_apprentice.interfaces.cli.console import (
 from hermes_apprentice.storage.approvals import waiting_messages
 
 if TYPE_CHECKING:
-    from hermes_apprentice.pipeline.loop import TickReport
+    from hermes_apprentice.pipeline.reports import TickReport
 
 
 def observe(as_json: bool = Json) -> None:
