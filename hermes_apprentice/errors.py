@@ -162,10 +162,11 @@ class UpstreamTimeoutError(UpstreamError):
 class UpstreamStatusError(UpstreamError):
     """The upstream answered with an error status, which is passed on unchanged."""
 
-    def __init__(self, status: int, body: bytes) -> None:
-        """Carry the upstream's ``status`` and ``body``."""
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Carry the upstream's ``status``, those of its ``headers`` that may pass, and ``body``."""
         super().__init__(f"the upstream answered with status {status}")
         self.status = status
+        self.headers = headers
         self.body = body
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from hermes_apprentice.errors import ApprenticeError, place_of
 from hermes_apprentice.router.admin import Admin
 from hermes_apprentice.router.bookkeeping import Books
-from hermes_apprentice.router.catalogue import PROBES, Catalogue
+from hermes_apprentice.router.catalogue import PROBES, Catalogue, is_model
 from hermes_apprentice.router.chat import Chat
 from hermes_apprentice.router.completions import error_body
 from hermes_apprentice.router.conductor import Conductor
@@ -163,7 +163,7 @@ class App:
             return handler
         if path in PROBES:
             return _not_found
-        if method == "GET" and path.startswith("/v1/models/"):
+        if method == "GET" and is_model(path):
             return self._catalogue.one
         # A prefix that is itself encoded would be read as a part of the upstream's own address.
         return self._pass_through if scope["raw_path"].startswith(b"/v1/") else _not_found

@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from hermes_apprentice.errors import UpstreamError
+from hermes_apprentice.errors import UpstreamError, UpstreamStatusError
 from hermes_apprentice.router.completions import error_body
-from hermes_apprentice.router.headers import uncompressed
+from hermes_apprentice.router.headers import for_client, uncompressed
 from hermes_apprentice.router.upstream import Ask, Upstream
 from hermes_apprentice.router.wire import Receive, Scope, Send, send_json
 
@@ -34,6 +34,11 @@ _LIST_BYTES = 16_000_000
 _LENGTHS = ("context_length", "max_model_len", "context_window", "max_context_length")
 
 
+def is_model(path: str) -> bool:
+    """Whether a path names one model; what some providers have below it is theirs."""
+    return path.startswith("/v1/models/") and not path.endswith("/endpoints")
+
+
 class Catalogue:
     """Answers ``/v1/models`` and ``/v1/models/NAME``."""
 
@@ -46,6 +51,11 @@ class Catalogue:
         """Answer with every model."""
         try:
             models = await self._models(scope)
+        except UpstreamStatusError as error:
+            start = {"type": "http.response.start", "status": error.status}
+            await send({**start, "headers": error.headers})
+            await send({"type": "http.response.body", "body": error.body})
+            return
         except UpstreamError as error:
             body = error_body(str(error), "upstream_error", "upstream_unreachable")
             await send_json(send, 502, body)
@@ -113,6 +123,10 @@ class Catalogue:
             response.close()
             raise
         response.release()
+        if response.status >= 400:
+            raise UpstreamStatusError(
+                response.status, for_client(response.headers), bytes(received)
+            )
         try:
             value = orjson.loads(received)
         except orjson.JSONDecodeError as error:

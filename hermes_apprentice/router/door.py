@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from hermes_apprentice.router.catalogue import PROBES
+from hermes_apprentice.router.catalogue import PROBES, is_model
 from hermes_apprentice.router.headers import RawHeaders
 from hermes_apprentice.router.refusals import FORBIDDEN, NO_ADMIN_KEY, NOT_SHARED, Refusal
 from hermes_apprentice.router.tenants import Guest, Tenants
@@ -84,7 +84,7 @@ class Door:
             return FORBIDDEN
         path, method = scope["path"], scope["method"]
         chat = path == CHAT and method == "POST"
-        free = method == "GET" and (path == "/v1/models" or path.startswith("/v1/models/"))
+        free = method == "GET" and (path == "/v1/models" or is_model(path))
         key, named = _key_and_name(headers)
         found = self._tenants.admit(key, named, metered=chat or free)
         if not isinstance(found, Guest):

@@ -1348,6 +1348,37 @@ async def test_otherwise_the_upstreams_list_is_asked_for_once_and_completed(
     assert len(upstream.requests) == 1
 
 
+async def test_an_upstream_that_refuses_its_list_of_models_is_heard_in_its_own_words(
+    configured: Settings, upstream: Upstream
+) -> None:
+    said = b'{"error": {"message": "No cookie auth credentials found",  "code": 401}}'
+
+    async def handler(request: web.Request) -> web.Response:
+        headers = {"x-ratelimit-limit": "20", "content-type": "application/json"}
+        return web.Response(status=401, body=said, headers=headers)
+
+    upstream.handler = handler
+    async with sidecar(configured) as running, aiohttp.ClientSession() as session:
+        async with session.get(f"{running.url}/v1/models") as response:
+            assert (response.status, await response.read()) == (401, said)
+            assert response.headers["x-ratelimit-limit"] == "20"
+        async with session.get(f"{running.url}/v1/models/any") as response:
+            assert (await response.json())["id"] == "any"  # on trust: the first call will tell
+
+
+async def test_what_a_provider_has_below_a_model_is_asked_of_the_provider(
+    configured: Settings, upstream: Upstream
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response({"data": {"endpoints": [{"name": "A | b"}]}})
+
+    upstream.handler = handler
+    async with sidecar(configured) as running, aiohttp.ClientSession() as session:
+        async with session.get(f"{running.url}/v1/models/a/b/endpoints") as response:
+            assert await response.json() == {"data": {"endpoints": [{"name": "A | b"}]}}
+    assert [path for _, path, *_ in upstream.requests] == ["/v1/models/a/b/endpoints"]
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -394,6 +394,7 @@ async def test_a_tenant_has_no_way_into_the_upstreams_account(
         ("GET", "/v1/chat/completions"),
         ("POST", "/v1/batches"),
         ("DELETE", "/v1/models/x"),
+        ("GET", "/v1/models/a/b/endpoints"),
         ("POST", "/v1/embeddings/../keys"),
     ]
     async with sidecar(shared) as running:
