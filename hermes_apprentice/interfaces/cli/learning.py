@@ -150,7 +150,7 @@ def tick(
             _tell(done, as_json)
     if as_json:
         print_json(reports)
-    elif not any((*item.moves, *item.failures) for item in reports):
+    elif not any(map(_happened, reports)):
         say("Nothing to do: no approved candidate waits for its next step.")
 
 
@@ -159,6 +159,14 @@ def _tell(report: TickReport, as_json: bool) -> None:
     if not as_json:
         for move in (*report.moves, *report.failures):
             say(f"{move.slug}: {move.step}. {move.reason}")
+        if report.renewed:
+            say(f"Proposals that had expired and are asked again: {report.renewed}.")
+        if report.matcher_refitted:
+            say("The matcher was fitted anew; the sidecar takes it by itself.")
+
+
+def _happened(report: TickReport) -> bool:
+    return bool(report.moves or report.failures or report.renewed or report.matcher_refitted)
 
 
 def outbox(as_json: bool = Json) -> None:
