@@ -97,15 +97,11 @@ def run_endpoints(ready: Connection) -> None:
 
 def run_mixed_sidecar(ready: Connection, urls: list[str], home: str) -> None:
     """Serve until terminated; answers every message on the pipe with how many tasks there are."""
-    from hermes_apprentice.domain.routing import Rollout
     from hermes_apprentice.domain.shape import Shape, ShapeKind
-    from hermes_apprentice.domain.specialist import Stage
     from hermes_apprentice.router.server import running_sidecar
     from hermes_apprentice.router.specialists import Loaded
     from hermes_apprentice.settings import ServerSettings, Settings, TierSettings, UpstreamSettings
-    from hermes_apprentice.storage.database import Database
-    from hermes_apprentice.storage.rollouts import save_rollout
-    from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource
+    from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource, put_in_stage
 
     settings = Settings(
         home=Path(home) / "apprentice",
@@ -118,17 +114,7 @@ def run_mixed_sidecar(ready: Connection, urls: list[str], home: str) -> None:
     shape = Shape(kind=ShapeKind.LABEL, agreement=1.0, labels=("bug", "billing"))
     runtime = FakeRuntime({KNOWN: "bug"})
     loaded = Loaded(slug="label", version=1, shape=shape, runtime=runtime)
-    rollout = Rollout(
-        slug="label",
-        version=1,
-        stage=Stage.LIVE,
-        share=1.0,
-        held=False,
-        step_started_at=time.time(),
-        reason="",
-    )
-    with Database(settings.database_path) as database, database.transaction() as connection:
-        save_rollout(connection, rollout, 1.0)
+    put_in_stage(settings.database_path, "label")
     matcher = FakeMatcher({KNOWN: "label", UNSURE: "label"})
     source = FakeSource(matcher, loaded)
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from hermes_apprentice.domain.routing import Match
-from hermes_apprentice.domain.specialist import Abstain, Answer
+from hermes_apprentice.domain.routing import Match, Rollout
+from hermes_apprentice.domain.specialist import Abstain, Answer, Stage
 from hermes_apprentice.embedding.base import Encoding, FloatArray
 from hermes_apprentice.inference.base import Prediction
 from hermes_apprentice.router.matcher import MatchOutcome, Near, PatternMatcher
 from hermes_apprentice.router.specialists import Loaded, Loading
+from hermes_apprentice.storage.database import Database
+from hermes_apprentice.storage.rollouts import save_rollout
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -173,3 +177,35 @@ class FakeSource:
             matcher=self.matcher,
             problems={slug: "not available" for slug, loaded in found.items() if loaded is None},
         )
+
+
+def put_in_stage(
+    path: Path,
+    slug: str,
+    stage: Stage = Stage.LIVE,
+    share: float = 1.0,
+    *,
+    version: int = 1,
+    held: bool = False,
+) -> None:
+    """Write a specialist's place in its rollout, as if it had got there.
+
+    Args:
+        path: Apprentice's database.
+        slug: The specialist.
+        stage: Where it stands.
+        share: Of the requests that match, those that it answers in this stage.
+        version: Which one of its versions.
+        held: Whether it stays there.
+    """
+    rollout = Rollout(
+        slug=slug,
+        version=version,
+        stage=stage,
+        share=share,
+        held=held,
+        step_started_at=time.time(),
+        reason="",
+    )
+    with Database(path) as database, database.transaction() as connection:
+        save_rollout(connection, rollout, 1.0)

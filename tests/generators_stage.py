@@ -16,7 +16,7 @@ import numpy as np
 from aiohttp import web
 
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
-from hermes_apprentice.domain.routing import MATCHER_FILE, Rollout
+from hermes_apprentice.domain.routing import MATCHER_FILE
 from hermes_apprentice.domain.shape import Kind, Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Envelope, Manifest, Stage
 from hermes_apprentice.embedding.base import Embedder
@@ -25,8 +25,7 @@ from hermes_apprentice.registry.registry import Registry
 from hermes_apprentice.registry.signing import load_or_create_keys
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
 from hermes_apprentice.statistics.open_set import fit_open_set
-from hermes_apprentice.storage.database import Database
-from hermes_apprentice.storage.rollouts import save_rollout
+from hermes_apprentice.testing import put_in_stage
 
 UPSTREAM_SAYS = "the upstream says so"
 OTHER = tuple(
@@ -132,17 +131,8 @@ def publish_matcher(
 
 def set_stage(settings: Settings, slug: str, stage: Stage, version: int = 1) -> None:
     """Put a specialist into a stage."""
-    rollout = Rollout(
-        slug=slug,
-        version=version,
-        stage=stage,
-        share=1.0 if stage is Stage.LIVE else 0.0,
-        held=True,
-        step_started_at=time.time(),
-        reason="",
-    )
-    with Database(settings.database_path) as database, database.transaction() as connection:
-        save_rollout(connection, rollout, 1.0)
+    share = 1.0 if stage is Stage.LIVE else 0.0
+    put_in_stage(settings.database_path, slug, stage, share, version=version, held=True)
 
 
 async def ask(url: str, text: str, *, stream: bool = True) -> Reply:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from hermes_apprentice.approvals.messages import shape_in_words
 from hermes_apprentice.demo.request import Task
@@ -21,30 +20,25 @@ from hermes_apprentice.statistics.intervals import Bounds
 from hermes_apprentice.storage.approvals import waiting_messages
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.patterns import PatternStore
-
-
-def _table(*columns: str) -> Table:
-    table = Table()
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+from hermes_apprentice.terminal import print_table
 
 
 def show_candidates(console: Console, database: Database, candidates: Sequence[Candidate]) -> None:
     """Show the candidates, and the message that the operator would get for the first."""
-    table = _table("candidate", "pattern", "requests", "answers", "agree", "specialist", "forecast")
-    for one in candidates:
-        pattern = one.pattern
-        table.add_row(
+    rows = [
+        (
             one.candidate_id,
-            pattern.label,
-            str(pattern.size),
-            shape_in_words(pattern.shape),
-            f"{pattern.shape.agreement:.0%}",
-            pattern.kind,
-            f"{dollars(pattern.forecast.saved_per_month)} a month",
+            one.pattern.label,
+            one.pattern.size,
+            shape_in_words(one.pattern.shape),
+            f"{one.pattern.shape.agreement:.0%}",
+            one.pattern.kind,
+            f"{dollars(one.pattern.forecast.saved_per_month)} a month",
         )
-    console.print(table)
+        for one in candidates
+    ]
+    columns = ("candidate", "pattern", "requests", "answers", "agree", "specialist", "forecast")
+    _show(console, "Candidates", columns, rows)
     with database.transaction() as connection:
         messages = waiting_messages(connection)
     if messages:
@@ -54,9 +48,8 @@ def show_candidates(console: Console, database: Database, candidates: Sequence[C
 
 def show_specialists(console: Console, pipeline: Pipeline) -> dict[Task, str]:
     """Show the verdicts; returns the registered specialist of each learned task."""
-    table = _table(
-        "specialist", "kind", "version", "agreement (95 %)", "F1", "baseline F1", "answers", "ms"
-    )
+    columns = ("specialist", "kind", "agreement (95%)", "F1", "baseline F1", "answers", "ms")
+    rows: list[tuple[str, ...]] = []
     slugs: dict[Task, str] = {}
     for one in pipeline.specialists():
         specialist = one.specialist
@@ -69,17 +62,18 @@ def show_specialists(console: Console, pipeline: Pipeline) -> dict[Task, str]:
         for task, kind in LEARNED.items():
             if manifest.shape.kind is kind:
                 slugs[task] = specialist.slug
-        table.add_row(
-            specialist.slug,
-            specialist.kind,
-            str(specialist.version),
-            _share(scores.agreement),
-            f"{scores.f1:.3f}",
-            f"{scores.baseline_f1:.3f}",
-            f"{scores.coverage:.0%}",
-            f"{scores.latency_p50_ms:.1f}",
+        rows.append(
+            (
+                specialist.slug,
+                specialist.kind,
+                _share(scores.agreement),
+                f"{scores.f1:.3f}",
+                f"{scores.baseline_f1:.3f}",
+                f"{scores.coverage:.0%}",
+                f"{scores.latency_p50_ms:.1f}",
+            )
         )
-    console.print(table)
+    _show(console, "Verdicts", columns, rows)
     return slugs
 
 
@@ -94,20 +88,20 @@ def show_summary(
     simulated: bool,
 ) -> None:
     """Show what came out, and where to look next."""
-    table = _table(
-        "task", "held out", "answered", "right (95 %)", "F1", "specialist p50", "upstream p50"
-    )
-    for row in measured.tasks:
-        table.add_row(
-            f"{row.task} ({slugs.get(row.task, '-')})",
-            str(row.requests),
+    columns = ("specialist", "held out", "answered", "right (95%)", "F1", "p50", "upstream p50")
+    rows = [
+        (
+            slugs.get(row.task, row.task),
+            row.requests,
             f"{row.answered} ({row.answered / max(1, row.requests):.0%})",
             _share(row.exact),
             f"{row.f1:.3f}",
             _ms(row.specialist_ms),
             _ms(row.upstream_ms),
         )
-    console.print(table)
+        for row in measured.tasks
+    ]
+    _show(console, "Held-out requests", columns, rows)
     wrong = round(measured.false_routes.value * measured.others)
     console.print(
         f"Routed to specialists: {measured.routed:.0%} of all held-out requests. Wrong routes: "
@@ -157,3 +151,11 @@ def _share(bounds: Bounds | Interval) -> str:
 
 def _ms(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:,.0f} ms"
+
+
+def _show(
+    console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
+    console.print()
+    print_table(title, columns, rows, console)
+    console.print()

@@ -3,8 +3,8 @@
 ``python -m hermes_apprentice.trainer.finetuned TASK.json``. Needs torch,
 tokenizers and safetensors. Texts and labels come in, held-out
 log-probabilities and weights go out; what the labels mean is unknown here.
-As Devlin et al. (2019), but with the lowest layers frozen: a chain reads those layers already,
-and what it lacks is in the upper ones. How long a fit may take is bounded: the time of a step is
+As Devlin et al. (2019), but with the table of word pieces frozen: most of it is never seen in so
+few texts. How long a fit may take is bounded: the time of a step is
 measured first, and as many epochs are planned as fit.
 """
 
@@ -39,7 +39,7 @@ REPORT_FILE = "report.json"
 HEAD = "head"
 
 _TRAINED_SHARE = 1.0
-"""Share of the layers that are trained, from the top; what those below say is computed once."""
+"""Share of the layers that are trained, from the top; what is below them is computed once."""
 
 _RATE = 3e-4
 _HEAD_RATE = 2e-3
@@ -74,10 +74,10 @@ class Fitted(NamedTuple):
 
 
 class Finetuner:
-    """Fits fresh copies of the upper layers on any part of the texts."""
+    """Fits fresh copies of the layers on any part of the texts."""
 
     def __init__(self, task: dict[str, Any]) -> None:
-        """Read the weights, and pass every text through the lower layers."""
+        """Read the weights, and pass every text through what stays frozen."""
         from safetensors.torch import load_file
 
         from hermes_apprentice.trainer.torch_encoder import Bottom

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from hermes_apprentice.domain.routing import CallKind, Rollout
+from hermes_apprentice.domain.routing import CallKind
 from hermes_apprentice.domain.shape import Shape, ShapeKind
-from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.domain.tenant import Limits
 from hermes_apprentice.pipeline import open_pipeline
 from hermes_apprentice.router.calls import read_call
@@ -27,9 +26,8 @@ from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSetting
 from hermes_apprentice.storage.corrections import digest_of, read_corrections
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.exchanges import ExchangeStore
-from hermes_apprentice.storage.rollouts import save_rollout
 from hermes_apprentice.storage.tenants import TenantStore
-from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource
+from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource, put_in_stage
 
 HERMES = Path(sys.executable).with_name("hermes")
 ASKED = "Label this ticket: the invoice shows the wrong street."
@@ -135,17 +133,7 @@ def with_a_live_specialist(
     shape = Shape(kind=ShapeKind.LABEL, agreement=1.0, labels=("bug", "billing"))
     runtime = FakeRuntime({ASKED: "billing"})
     loaded = Loaded(slug="label-ticket", version=4, shape=shape, runtime=runtime)
-    rollout = Rollout(
-        slug="label-ticket",
-        version=4,
-        stage=Stage.LIVE,
-        share=1.0,
-        held=False,
-        step_started_at=time.time(),
-        reason="",
-    )
-    with Database(placed.database_path) as database, database.transaction() as connection:
-        save_rollout(connection, rollout, 1.0)
+    put_in_stage(placed.database_path, "label-ticket", version=4)
     source = FakeSource(FakeMatcher({ASKED: "label-ticket"}), loaded)
     return placed, source, runtime
 

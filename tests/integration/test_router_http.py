@@ -32,7 +32,7 @@ from hermes_apprentice.settings import BudgetSettings, ServerSettings, Settings,
 from hermes_apprentice.storage.database import Database
 from hermes_apprentice.storage.rollouts import save_rollout
 from hermes_apprentice.storage.spending import add_spending
-from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource
+from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource, put_in_stage
 
 ASKED = "Label this ticket: the app crashes when I open it."
 TOOLS = [{"type": "function", "function": {"name": "terminal", "parameters": {}}}]
@@ -132,17 +132,7 @@ async def sidecar(
     loaded: tuple[Loaded, ...] = ()
     if runtime is not None:
         loaded = (Loaded(slug="label-ticket", version=1, shape=SHAPE, runtime=runtime),)
-        rollout = Rollout(
-            slug="label-ticket",
-            version=1,
-            stage=stage,
-            share=share,
-            held=False,
-            step_started_at=time.time(),
-            reason="",
-        )
-        with Database(settings.database_path) as database, database.transaction() as connection:
-            save_rollout(connection, rollout, 1.0)
+        put_in_stage(settings.database_path, "label-ticket", stage, share)
     source = FakeSource(matcher or FakeMatcher({ASKED: "label-ticket"}), *loaded)
     async with running_sidecar(
         settings, source=source, price_of=lambda model: PRICE if model == "big-one" else None
@@ -1478,18 +1468,9 @@ async def merging(
             parents=("label-ticket", "other"),
         ),
     )
-    with Database(settings.database_path) as database, database.transaction() as connection:
-        for one, stage in zip(loaded, (parent, heir), strict=True):
-            rollout = Rollout(
-                slug=one.slug,
-                version=1,
-                stage=stage,
-                share=1.0 if stage is Stage.LIVE else share,
-                held=True,
-                step_started_at=time.time(),
-                reason="",
-            )
-            save_rollout(connection, rollout, 1.0)
+    for one, stage in zip(loaded, (parent, heir), strict=True):
+        taken = 1.0 if stage is Stage.LIVE else share
+        put_in_stage(settings.database_path, one.slug, stage, taken, held=True)
     source = FakeSource(FakeMatcher({ASKED: "label-ticket"}), *loaded)
     async with running_sidecar(settings, source=source, price_of=lambda model: PRICE) as found:
         yield found

@@ -16,15 +16,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Shape, ShapeKind
-from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.router.server import running_sidecar
 from hermes_apprentice.router.specialists import Loaded
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
 from hermes_apprentice.storage.database import Database
-from hermes_apprentice.storage.rollouts import save_rollout
-from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource
+from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource, put_in_stage
 
 PATIENCE = 30.0
 CLIENTS = 24
@@ -134,17 +131,7 @@ async def test_every_answered_call_is_in_the_ledger_after_a_kill_and_none_twice(
 
 
 def placed(settings: Settings, base: str) -> Settings:
-    with Database(settings.database_path) as database, database.transaction() as connection:
-        rollout = Rollout(
-            slug="label-ticket",
-            version=1,
-            stage=Stage.LIVE,
-            share=1.0,
-            held=False,
-            step_started_at=time.time(),
-            reason="",
-        )
-        save_rollout(connection, rollout, 1.0)
+    put_in_stage(settings.database_path, "label-ticket")
     return settings.model_copy(
         update={
             "upstream": UpstreamSettings(base_url=base, api_key_env=""),

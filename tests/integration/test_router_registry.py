@@ -19,9 +19,9 @@ from aiohttp import web
 from typer.testing import CliRunner
 
 from hermes_apprentice.domain.evaluation import Outcome, Verdict
-from hermes_apprentice.domain.routing import FILTER_FILE, MATCHER_FILE, Rollout
+from hermes_apprentice.domain.routing import FILTER_FILE, MATCHER_FILE
 from hermes_apprentice.domain.shape import Kind, Shape, ShapeKind
-from hermes_apprentice.domain.specialist import Envelope, Manifest, Stage
+from hermes_apprentice.domain.specialist import Envelope, Manifest
 from hermes_apprentice.domain.training import Method
 from hermes_apprentice.embedding.base import Embedder
 from hermes_apprentice.embedding.views import RECIPE, matching_vectors
@@ -43,7 +43,7 @@ from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSetting
 from hermes_apprentice.statistics.open_set import fit_open_set
 from hermes_apprentice.statistics.word_filter import fit_word_filter
 from hermes_apprentice.storage.database import Database
-from hermes_apprentice.storage.rollouts import save_rollout
+from hermes_apprentice.testing import put_in_stage
 
 SLUG = "label-ticket"
 SHAPE = Shape(kind=ShapeKind.LABEL, agreement=1.0, labels=("bug", "billing"))
@@ -128,17 +128,7 @@ async def placed(settings: Settings, embedder: Embedder) -> AsyncIterator[Settin
         {MATCHER_FILE: matcher.to_bytes(), FILTER_FILE: words.to_bytes()},
         {"embedder": embedder.digest, "vector": RECIPE},
     )
-    rollout = Rollout(
-        slug=SLUG,
-        version=1,
-        stage=Stage.LIVE,
-        share=1.0,
-        held=False,
-        step_started_at=time.time(),
-        reason="",
-    )
-    with Database(found.database_path) as database, database.transaction() as connection:
-        save_rollout(connection, rollout, 1.0)
+    put_in_stage(found.database_path, SLUG)
     yield found
     await runner.cleanup()
 

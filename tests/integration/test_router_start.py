@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,15 +13,11 @@ from typing import Any
 
 import pytest
 
-from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Shape, ShapeKind
-from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.router.server import running_sidecar
 from hermes_apprentice.router.specialists import Loaded, Loading
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
-from hermes_apprentice.storage.database import Database
-from hermes_apprentice.storage.rollouts import save_rollout
-from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource
+from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource, put_in_stage
 
 ASKED = "Label this ticket: the app crashes."
 DEADLINE = 20.0
@@ -94,17 +89,7 @@ async def test_while_specialists_are_loaded_the_upstream_answers(
             "rollout": settings.rollout.model_copy(update={"audit_share": 0.0}),
         }
     )
-    rollout = Rollout(
-        slug="label",
-        version=1,
-        stage=Stage.LIVE,
-        share=1.0,
-        held=False,
-        step_started_at=time.time(),
-        reason="",
-    )
-    with Database(settings.database_path) as database, database.transaction() as connection:
-        save_rollout(connection, rollout, 1.0)
+    put_in_stage(settings.database_path, "label")
     shape = Shape(kind=ShapeKind.LABEL, agreement=1.0, labels=("bug", "billing"))
     loaded = Loaded(slug="label", version=1, shape=shape, runtime=FakeRuntime({ASKED: "bug"}))
     source = _Slow(FakeSource(FakeMatcher({ASKED: "label"}), loaded))

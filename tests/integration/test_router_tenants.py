@@ -22,9 +22,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from hermes_apprentice.domain.money import Price
-from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Shape, ShapeKind
-from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.domain.tenant import Limits
 from hermes_apprentice.errors import ConfigError
 from hermes_apprentice.router.door import STATELESS
@@ -33,9 +31,8 @@ from hermes_apprentice.router.specialists import Loaded
 from hermes_apprentice.router.tenants import STALE_SECONDS
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
 from hermes_apprentice.storage.database import Database
-from hermes_apprentice.storage.rollouts import save_rollout
 from hermes_apprentice.storage.tenants import TenantStore, marker_of
-from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource
+from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource, put_in_stage
 
 ANNS = "Label this ticket: the app crashes when I open it."
 BOBS = "Which team gets this: the invoice is wrong?"
@@ -112,19 +109,9 @@ def make(settings: Settings, name: str, limits: Limits | None = None) -> str:
 
 def serve_all(settings: Settings, owners: dict[str, str]) -> FakeSource:
     """Make three live specialists, some of them somebody's own."""
+    for slug in PATTERNS.values():
+        put_in_stage(settings.database_path, slug)
     with Database(settings.database_path) as database:
-        with database.transaction() as connection:
-            for slug in PATTERNS.values():
-                rollout = Rollout(
-                    slug=slug,
-                    version=1,
-                    stage=Stage.LIVE,
-                    share=1.0,
-                    held=False,
-                    step_started_at=time.time(),
-                    reason="",
-                )
-                save_rollout(connection, rollout, 1.0)
         for slug, owner in owners.items():
             TenantStore(database).assign(slug, owner)
     answers = {ANNS: "bug", BOBS: "billing", SHARED: "guten Morgen"}

@@ -19,7 +19,6 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from hermes_apprentice.domain.money import Price
-from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Shape, ShapeKind
 from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.domain.tenant import Limits
@@ -30,9 +29,8 @@ from hermes_apprentice.router.server import Sidecar, running_sidecar
 from hermes_apprentice.router.specialists import Loaded
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
 from hermes_apprentice.storage.database import Database
-from hermes_apprentice.storage.rollouts import save_rollout
 from hermes_apprentice.storage.tenants import TenantStore
-from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource
+from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource, put_in_stage
 
 DEADLINE = 15.0
 ASKED = "Label this ticket: the app crashes when I open it."
@@ -544,17 +542,7 @@ async def test_specialists_are_compared_with_the_first_endpoints_model_only(
     placed = chained(settings, one.url, two.url)
     shape = Shape(kind=ShapeKind.LABEL, agreement=1.0, labels=("one", "two"))
     loaded = Loaded(slug="label", version=1, shape=shape, runtime=FakeRuntime({ASKED: "one"}))
-    rollout = Rollout(
-        slug="label",
-        version=1,
-        stage=Stage.SHADOW,
-        share=0.0,
-        held=False,
-        step_started_at=time.time(),
-        reason="",
-    )
-    with Database(placed.database_path) as database, database.transaction() as connection:
-        save_rollout(connection, rollout, 1.0)
+    put_in_stage(placed.database_path, "label", Stage.SHADOW, 0.0)
     source = FakeSource(FakeMatcher({ASKED: "label"}), loaded)
     async with sidecar(placed, source) as running:
         assert (await ask(running)).said == ("two" if failing else "one")

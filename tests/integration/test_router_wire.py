@@ -20,15 +20,11 @@ import openai
 import pytest
 from aiohttp import web
 
-from hermes_apprentice.domain.routing import Rollout
 from hermes_apprentice.domain.shape import Shape, ShapeKind
-from hermes_apprentice.domain.specialist import Stage
 from hermes_apprentice.router.server import Sidecar, running_sidecar
 from hermes_apprentice.router.specialists import Loaded
 from hermes_apprentice.settings import ServerSettings, Settings, UpstreamSettings
-from hermes_apprentice.storage.database import Database
-from hermes_apprentice.storage.rollouts import save_rollout
-from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource
+from hermes_apprentice.testing import FakeMatcher, FakeRuntime, FakeSource, put_in_stage
 
 DEADLINE = 20.0
 ASKED = "Label this ticket: the app crashes when I open it."
@@ -95,17 +91,7 @@ async def sidecar(
     if answers:
         shape = Shape(kind=ShapeKind.TEXT, agreement=1.0)
         loaded = Loaded(slug="label", version=1, shape=shape, runtime=FakeRuntime(answers))
-        rollout = Rollout(
-            slug="label",
-            version=1,
-            stage=Stage.LIVE,
-            share=1.0,
-            held=False,
-            step_started_at=time.time(),
-            reason="",
-        )
-        with Database(placed.database_path) as database, database.transaction() as connection:
-            save_rollout(connection, rollout, 1.0)
+        put_in_stage(placed.database_path, "label")
         source = FakeSource(FakeMatcher(dict.fromkeys(answers, "label")), loaded)
     async with running_sidecar(placed, source=source, price_of=lambda model: None) as running:
         yield running

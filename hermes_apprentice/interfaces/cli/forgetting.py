@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from hermes_apprentice.errors import ConfigError
-from hermes_apprentice.interfaces.cli.console import Json, opened, print_json, print_table, say
+from hermes_apprentice.interfaces.cli.console import Json, opened, print_json, say
+from hermes_apprentice.terminal import print_table
 
 
 def forget(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
+from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json
 from hermes_apprentice.storage.jobs import list_jobs
+from hermes_apprentice.terminal import print_table
 
 app = typer.Typer(help="Training runs: how far they are, and how to stop them.")
 

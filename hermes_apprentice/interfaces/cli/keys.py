@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from hermes_apprentice.errors import RegistryError
-from hermes_apprentice.interfaces.cli.console import Json, print_json, print_table
+from hermes_apprentice.interfaces.cli.console import Json, print_json
 from hermes_apprentice.registry.signing import (
     PRIVATE_KEY,
     TRUSTED,
@@ -17,6 +17,7 @@ from hermes_apprentice.registry.signing import (
     trust_key,
 )
 from hermes_apprentice.settings import load_settings
+from hermes_apprentice.terminal import print_table
 
 app = typer.Typer(help="The Ed25519 keys that specialists are signed with.", no_args_is_help=True)
 

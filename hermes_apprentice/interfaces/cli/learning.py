@@ -9,15 +9,9 @@ import typer
 from hermes_apprentice.approvals.messages import question_list
 from hermes_apprentice.domain.money import dollars
 from hermes_apprentice.domain.shape import Kind
-from hermes_apprentice.interfaces.cli.console import (
-    Json,
-    day,
-    opened,
-    print_json,
-    print_table,
-    say,
-)
+from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, say
 from hermes_apprentice.storage.approvals import waiting_messages
+from hermes_apprentice.terminal import print_table
 
 if TYPE_CHECKING:
     from hermes_apprentice.pipeline.reports import TickReport

@@ -7,10 +7,11 @@ import time
 import typer
 
 from hermes_apprentice.domain.money import dollars
-from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table, say
+from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, say
 from hermes_apprentice.ledger.budget import budget as month_of
 from hermes_apprentice.ledger.budget import may_start
 from hermes_apprentice.ledger.roi import roi as account
+from hermes_apprentice.terminal import print_table
 
 _DAY = 86_400.0
 

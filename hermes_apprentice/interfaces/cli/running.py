@@ -6,14 +6,9 @@ from pathlib import Path
 
 import typer
 
-from hermes_apprentice.interfaces.cli.console import (
-    Json,
-    opened,
-    print_findings,
-    print_json,
-    say,
-)
+from hermes_apprentice.interfaces.cli.console import Json, opened, print_json, say
 from hermes_apprentice.interfaces.cli.entry import ending_quietly
+from hermes_apprentice.terminal import print_findings
 
 
 def serve(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import typer
 
-from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
+from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json
+from hermes_apprentice.terminal import print_table
 
 app = typer.Typer(help="The specialists, their verdicts and their stages.", no_args_is_help=False)
 

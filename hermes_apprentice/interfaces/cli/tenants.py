@@ -9,10 +9,11 @@ import typer
 from hermes_apprentice.domain.money import MICRO, dollars
 from hermes_apprentice.domain.tenant import IssuedKey, Limits, Use
 from hermes_apprentice.errors import TenantError
-from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json, print_table
+from hermes_apprentice.interfaces.cli.console import Json, day, opened, print_json
 from hermes_apprentice.interfaces.install.isolating import hint_about_hermes, hint_about_the_tab
 from hermes_apprentice.ledger.tenant_accounts import tenant_accounts
 from hermes_apprentice.storage.tenants import TenantStore
+from hermes_apprentice.terminal import print_table
 
 app = typer.Typer(
     help="Those who share the sidecar: their keys, their limits, their patterns.",

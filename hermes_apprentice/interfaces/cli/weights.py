@@ -7,8 +7,9 @@ from pathlib import Path
 import typer
 
 from hermes_apprentice.embedding.catalogue import CATALOGUE
-from hermes_apprentice.interfaces.cli.console import Json, print_json, print_table
+from hermes_apprentice.interfaces.cli.console import Json, print_json
 from hermes_apprentice.settings import load_settings
+from hermes_apprentice.terminal import print_table
 
 app = typer.Typer(
     help="The embedder's weights: fetched once, checked by sha256.", no_args_is_help=True

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hermes_apprentice.interfaces.cli.console import print_findings, print_table
+from hermes_apprentice.terminal import print_findings, print_table
 
 
 @pytest.fixture(autouse=True)
