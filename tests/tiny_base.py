@@ -17,7 +17,8 @@ def main(folder: str, texts: list[str]) -> None:
     tokenizer = trained_tokenizer([*texts, "system user assistant"], 640)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(3)
-    Qwen2ForCausalLM(tiny_config(tokenizer)).save_pretrained(folder)
+    config = tiny_config(tokenizer, initializer_range=0.2)  # or nothing is learned in seconds
+    Qwen2ForCausalLM(config).save_pretrained(folder)
 
 
 if __name__ == "__main__":
