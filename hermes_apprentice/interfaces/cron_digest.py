@@ -46,9 +46,12 @@ def digest_of(database: Database, settings: Settings, since: float, now: float) 
         return None
     lines = ["Apprentice, the last seven days:"]
     if account.requests:
+        saved = sum(one.saved for one in account.specialists)
+        audits = sum(one.audits for one in account.specialists)
         lines.append(
             f"- {account.requests} model calls; specialists answered {account.routed_share:.0%} of "
-            f"your requests, net {dollars(account.net)} (an estimate)."
+            f"your requests and saved {dollars(saved)} (an estimate), less {dollars(audits)} for "
+            "audits."
         )
     if stages:
         named = ", ".join(f"{stages[stage]} {stage}" for stage in Stage if stages[stage])

@@ -181,7 +181,8 @@ def roi(period: Period, report: Report) -> Result:
             }
             for row in found.specialists
         ],
-        "note": "Savings are estimates from list prices; answers without a price count as 0.",
+        "note": "Savings are estimates from list prices; answers without a price count as 0. "
+        "Training counts all that it ever cost.",
     }
 
 

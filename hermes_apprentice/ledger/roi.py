@@ -34,7 +34,7 @@ class SpecialistRoi:
     """What the upstream charged for checking its answers."""
 
     spent: int
-    """What its training cost in money; electricity is not counted."""
+    """What its training ever cost in money, before the period too; electricity is not counted."""
 
     unpriced: int
     """Answers whose saving is unknown, because the model is not in the price table."""
@@ -71,7 +71,7 @@ class Roi:
     """Share of first calls that a specialist answered."""
 
     specialists: tuple[SpecialistRoi, ...]
-    """One per specialist."""
+    """One for each that was asked in the period, or that money was spent on."""
 
     @property
     def net(self) -> int:
@@ -122,12 +122,16 @@ def roi(database: Database, since: float, now: float, tenant: str | None = None)
         """,
         (since, tenant, tenant),
     )
-    spent = {
-        row["slug"]: int(row["amount"])
+    spent, lately = {}, []
+    if tenant is None:
         for row in database.read(
-            "SELECT slug, SUM(amount) AS amount FROM spending WHERE slug IS NOT NULL GROUP BY slug"
-        )
-    }
+            "SELECT slug, SUM(amount) AS amount, MAX(at) AS last FROM spending "
+            "WHERE slug IS NOT NULL GROUP BY slug ORDER BY slug"
+        ):
+            spent[row["slug"]] = int(row["amount"])
+            if row["last"] >= since:
+                lately.append(row["slug"])
+    asked = {row["slug"] for row in rows}
     return Roi(
         since=since,
         requests=int(totals["requests"]),
@@ -142,11 +146,26 @@ def roi(database: Database, since: float, now: float, tenant: str | None = None)
                 saved=int(row["saved"]),
                 audits=int(row["audits"]),
                 unpriced=int(row["unpriced"]),
-                spent=spent.get(row["slug"], 0) if tenant is None else 0,
+                spent=spent.get(row["slug"], 0),
                 seconds=now - float(row["first_at"]),
             )
             for row in rows
-        ),
+        )
+        + tuple(_unused(slug, spent[slug]) for slug in lately if slug not in asked),
+    )
+
+
+def _unused(slug: str, spent: int) -> SpecialistRoi:
+    """Return the account of a specialist that cost money and was never asked."""
+    return _account(
+        slug=slug,
+        answered=0,
+        fallbacks=0,
+        saved=0,
+        audits=0,
+        unpriced=0,
+        spent=spent,
+        seconds=0.0,
     )
 
 

@@ -231,7 +231,7 @@ def _account(one: SpecialistRoi) -> tuple[str, ...]:
         saved = f"{money(one.saved)}, and {count(one.unpriced, 'answer')} without a price"
     else:
         saved = money(one.saved)
-    known = one.answered > one.unpriced
+    known = not one.answered or one.answered > one.unpriced
     return (
         one.slug,
         count(one.answered),

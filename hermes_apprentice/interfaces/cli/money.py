@@ -36,7 +36,7 @@ def roi(
             "passed on",
             "saved (est.)",
             "audits",
-            "spent",
+            "spent in all",
             "net",
             "break-even",
         ),

@@ -76,6 +76,23 @@ def test_a_specialist_that_saves_nothing_never_breaks_even(database: Database) -
     assert row.break_even_days is None
 
 
+def test_what_cost_money_and_was_never_asked_is_in_the_account(database: Database) -> None:
+    add(database, route="specialist", slug="s", saved=40_000)
+    with database.transaction() as connection:
+        for slug, at, amount in (("failed", NOW - DAY, 700), ("long-ago", NOW - 90 * DAY, 900)):
+            connection.execute(
+                "INSERT INTO spending (at, slug, purpose, amount) VALUES (?, ?, 'teacher', ?)",
+                (at, slug, amount),
+            )
+    account = roi(database, NOW - 30 * DAY, NOW)
+    assert [(row.slug, row.spent, row.answered) for row in account.specialists] == [
+        ("s", 0, 1),
+        ("failed", 700, 0),
+    ]
+    assert account.specialists[1].break_even_days is None
+    assert account.net == 40_000 - 700
+
+
 def test_less_than_a_day_of_data_is_not_extrapolated(database: Database) -> None:
     add(database, at=NOW - 60, route="specialist", slug="s", saved=40_000)
     (row,) = roi(database, 0, NOW).specialists
