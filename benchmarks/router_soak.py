@@ -38,6 +38,8 @@ KNOWN, UNSURE, OTHER = "Label this: it crashes.", "Label this: hm.", "Tell me ab
 TOOLS = [{"type": "function", "function": {"name": "terminal", "parameters": {}}}]
 PATIENCE = 60.0
 SAMPLES = 40
+KEPT = 2
+"""Files that stay open from the first call on: the spool, and the one to look at the database."""
 
 
 def run_endpoints(ready: Connection) -> None:
@@ -273,7 +275,7 @@ async def soak(url: str, pid: int, pipe: Connection, seconds: float, rate: float
         await asyncio.gather(*running)
     deadline = time.monotonic() + PATIENCE
     # Kept connections to the endpoints end by themselves after a quarter of a minute.
-    while (left := sample(pid, pipe))["files"] > idle["files"] + 1 or left["in_flight"]:
+    while (left := sample(pid, pipe))["files"] > idle["files"] + KEPT or left["in_flight"]:
         if time.monotonic() > deadline:
             break
         await asyncio.sleep(0.5)
