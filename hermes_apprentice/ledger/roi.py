@@ -71,7 +71,7 @@ class Roi:
     """Share of first calls that a specialist answered."""
 
     specialists: tuple[SpecialistRoi, ...]
-    """One for each that was asked in the period, or that money was spent on."""
+    """One for each that was asked in the period, or that money was spent on in it."""
 
     @property
     def net(self) -> int:
@@ -151,34 +151,21 @@ def roi(database: Database, since: float, now: float, tenant: str | None = None)
             )
             for row in rows
         )
-        + tuple(_unused(slug, spent[slug]) for slug in lately if slug not in asked),
-    )
-
-
-def _unused(slug: str, spent: int) -> SpecialistRoi:
-    """Return the account of a specialist that cost money and was never asked."""
-    return _account(
-        slug=slug,
-        answered=0,
-        fallbacks=0,
-        saved=0,
-        audits=0,
-        unpriced=0,
-        spent=spent,
-        seconds=0.0,
+        # Paid for in the period, and not asked in it.
+        + tuple(_account(slug=slug, spent=spent[slug]) for slug in lately if slug not in asked),
     )
 
 
 def _account(
     *,
     slug: str,
-    answered: int,
-    fallbacks: int,
-    saved: int,
-    audits: int,
-    unpriced: int,
     spent: int,
-    seconds: float,
+    answered: int = 0,
+    fallbacks: int = 0,
+    saved: int = 0,
+    audits: int = 0,
+    unpriced: int = 0,
+    seconds: float = 0.0,
 ) -> SpecialistRoi:
     earned = saved - audits
     pace = earned / seconds if seconds > 0 else 0.0
